@@ -1,0 +1,37 @@
+{
+  "targets": [
+    {
+      "target_name": "tsunagi",
+      "sources": [
+        "src/addon.cc",
+        "src/arguments.cc",
+        "src/fd_channel.cc",
+        "src/fds.cc",
+        "src/napi_error.cc",
+        "src/self_test.cc",
+        "src/streams.cc",
+        "src/unix_socket.cc",
+        "src/verify.cc",
+        "src/watcher.cc",
+      ],
+      "include_dirs": ["<!@(node -p \"require('node-addon-api').include\")"],
+      "defines": ["NAPI_VERSION=8", "NAPI_DISABLE_CPP_EXCEPTIONS", "NODE_ADDON_API_DISABLE_DEPRECATED", "_GNU_SOURCE",
+        # Else an error in a worker thread that is being terminated, where nothing can be thrown, aborts the whole process.
+        "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS",
+      ],
+      "cflags": ["-Wall", "-Wextra", "-fvisibility=hidden"],
+      "cflags_cc": ["-fvisibility-inlines-hidden"],
+      "configurations": {
+        "Release": {
+          "cflags": ["-O2", "-fno-gnu-unique"],
+          # A prebuilt binary must not ask for a newer libstdc++ than the machine it lands on has.
+          "ldflags": ["-static-libgcc", "-static-libstdc++", "-Wl,--exclude-libs,ALL", "-Wl,-z,relro,-z,now", "-s"],
+        },
+        "Debug": {
+          "cflags": ["-O1", "-g", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"],
+          "ldflags": ["-fsanitize=address,undefined"],
+        },
+      },
+    },
+  ],
+}

@@ -1,0 +1,121 @@
+/**
+ * Builds the addon for this machine into prebuilds/, where node-gyp-build looks first; does nothing when it is up to date.
+ *
+ *   node addon/build.mjs          prebuilds/<platform>-<arch>/
+ *   node addon/build.mjs --asan   addon/build/asan/prebuilds/…, with AddressSanitizer and UBSan; prints how to run it
+ *
+ * One binary serves every Node from 20 on: it uses only Node-API and what uv.h makes public.
+ */
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { delimiter, dirname, join, relative } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const addon = dirname(fileURLToPath(import.meta.url))
+const root = dirname(addon)
+const require = createRequire(import.meta.url)
+const asan = process.argv.includes('--asan')
+
+if (process.platform !== 'linux') {
+  console.log(`tsunagi: the addon is for Linux; nothing to build on ${process.platform}`)
+} else {
+  build()
+}
+
+function build() {
+  const target = join(asan ? join(addon, 'build', 'asan') : root, 'prebuilds', `linux-${process.arch}`, binaryName())
+  const stamp = join(addon, 'build', asan ? 'asan.stamp' : 'release.stamp')
+  const sources = hashOf(sourceFiles())
+  if (existsSync(target) && existsSync(stamp) && readFileSync(stamp, 'utf8') === sources + hashOf([target])) {
+    console.log(`tsunagi: ${relative(root, target)} is up to date`)
+    return
+  }
+  requireTools()
+  runNodeGyp()
+  publish(join(addon, 'build', asan ? 'Debug' : 'Release', 'tsunagi.node'), target)
+  writeFileSync(stamp, sources + hashOf([target]))
+  console.log(`tsunagi: built ${relative(root, target)}`)
+  if (asan)
+    console.log(`tsunagi: to run it: TSUNAGI_PREBUILD=${join(addon, 'build', 'asan')} LD_PRELOAD="$(gcc -print-file-name=libasan.so)"`)
+}
+
+/** The tags that node-gyp-build reads from a file name; it tells musl from glibc in the same way. */
+function binaryName() {
+  return `tsunagi.napi.${existsSync('/etc/alpine-release') ? 'musl' : 'glibc'}.node`
+}
+
+/** Whatever changes the binary: the sources, how they are built, and the headers they include from npm. */
+function sourceFiles() {
+  const folder = join(addon, 'src')
+  const sources = readdirSync(folder).sort()
+  return [
+    ...sources.map((name) => join(folder, name)),
+    join(addon, 'binding.gyp'),
+    fileURLToPath(import.meta.url),
+    require.resolve('node-addon-api/package.json'),
+  ]
+}
+
+function hashOf(files) {
+  const hash = createHash('sha256')
+  for (const file of files)
+    hash
+      .update(`${relative(root, file)}\0`)
+      .update(readFileSync(file))
+      .update('\0')
+  return hash.digest('hex')
+}
+
+function requireTools() {
+  const tools = [
+    { name: 'a C++ compiler', command: process.env.CXX ?? 'g++', packages: 'g++' },
+    { name: 'make', command: process.env.MAKE ?? 'make', packages: 'make' },
+    { name: 'Python 3', command: process.env.PYTHON ?? 'python3', packages: 'python3' },
+  ]
+  for (const { name, command, packages } of tools) {
+    // CXX may hold arguments or a launcher ("ccache g++"), hence the shell.
+    if (spawnSync(`${command} --version`, { shell: true, stdio: 'ignore' }).status === 0) continue
+    fail(
+      `building the addon needs ${name}, and "${command} --version" does not run. Install it (${packages}) and run "node addon/build.mjs" again.`,
+    )
+  }
+}
+
+function runNodeGyp() {
+  const nodeGyp = require.resolve('node-gyp/bin/node-gyp.js')
+  const args = [nodeGyp, 'configure', 'build', '--directory', addon, '--jobs', 'max', asan ? '--debug' : '--release', ...ownHeaders()]
+  // binding.gyp asks `node` for the path of node-addon-api: it must be this one.
+  const env = { ...process.env, PATH: `${dirname(process.execPath)}${delimiter}${process.env.PATH ?? ''}` }
+  const run = spawnSync(process.execPath, args, { encoding: 'utf8', env, maxBuffer: 1 << 28 })
+  if (run.status === 0) {
+    // gyp's own chatter is of no interest when all went well; a warning of the compiler is.
+    if (/warning:/.test(run.stderr)) process.stderr.write(run.stderr)
+    return
+  }
+  process.stderr.write(`${run.stdout ?? ''}${run.stderr ?? ''}`)
+  fail(
+    `node-gyp could not build the addon with Node ${process.version} (${run.error?.message ?? `exit code ${run.status}`}); its output is above.`,
+  )
+}
+
+/** The headers installed beside this Node, so that no network is needed; without them node-gyp downloads its own. */
+function ownHeaders() {
+  const prefix = dirname(dirname(process.execPath))
+  const include = join(prefix, 'include', 'node')
+  return ['node_api.h', 'uv.h'].every((name) => existsSync(join(include, name))) ? ['--nodedir', prefix] : []
+}
+
+/** By rename: a process that has the old binary mapped keeps it whole. */
+function publish(built, target) {
+  mkdirSync(dirname(target), { recursive: true })
+  const temporary = `${target}.${process.pid}`
+  copyFileSync(built, temporary)
+  renameSync(temporary, target)
+}
+
+function fail(message) {
+  console.error(`tsunagi: ${message}`)
+  process.exit(1)
+}

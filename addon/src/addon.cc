@@ -1,0 +1,22 @@
+#include "addon.h"
+
+namespace tsunagi {
+namespace {
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  env.SetInstanceData(new AddonData);
+  InitUnixSocket(env, exports);
+  InitFdChannel(env, exports);
+  InitFds(env, exports);
+  InitWatcher(env, exports);
+  InitStreams(env, exports);
+  InitVerify(env, exports);
+  InitSelfTest(env, exports);
+  return exports;
+}
+
+}  // namespace
+}  // namespace tsunagi
+
+// What NODE_API_MODULE expands to, which takes no qualified name.
+NAPI_MODULE_INIT() { return Napi::RegisterModule(env, exports, tsunagi::Init); }

@@ -1,0 +1,221 @@
+// Figures of a TCP socket that are the same before and after it moves to another process, without privileges.
+
+#include <arpa/inet.h>
+#include <linux/sockios.h>
+// For tcp_info with its byte counts. It cannot be in one file with netinet/tcp.h, hence not with uv.h.
+#include <linux/tcp.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "addon.h"
+#include "arguments.h"
+#include "napi_error.h"
+
+namespace tsunagi {
+namespace {
+
+// Columns of native.ts VERIFY_COLUMN, in its order.
+struct Figures {
+  double state = -1;
+  double consumed = 0;
+  double produced = 0;
+  double receive_queue = 0;
+  double send_queue = 0;
+  double addresses = 0;
+};
+constexpr size_t kColumns = sizeof(Figures) / sizeof(double);
+static_assert(kColumns == 6, "VERIFY_COLUMNS in native.ts");
+
+// include/net/tcp_states.h, the states after a FIN.
+enum TcpState { kFinWait1 = 4, kFinWait2 = 5, kTimeWait = 6, kCloseWait = 8, kLastAck = 9, kListen = 10, kClosing = 11 };
+
+// How often a socket that changes meanwhile is looked at again: more than a receive window has segments.
+constexpr int kMaxPasses = 1000;
+
+bool PeerFinArrived(int state) {
+  return state == kCloseWait || state == kLastAck || state == kClosing || state == kTimeWait;
+}
+
+bool OwnFinQueued(int state) {
+  return state == kFinWait1 || state == kFinWait2 || state == kClosing || state == kLastAck || state == kTimeWait;
+}
+
+bool IsTcp(int fd) {
+  int protocol = 0;
+  socklen_t length = sizeof protocol;
+  return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0 && protocol == IPPROTO_TCP;
+}
+
+int QueueLength(int fd, unsigned long request) {
+  int bytes = 0;
+  return ioctl(fd, request, &bytes) == 0 ? bytes : 0;
+}
+
+// 64-bit FNV-1a, of which a double keeps 52 bits. It goes from one process to the other: the same in every version and build.
+class AddressHash {
+ public:
+  void Add(const void* data, size_t length) {
+    const auto* bytes = static_cast<const unsigned char*>(data);
+    for (size_t index = 0; index < length; index++) hash_ = (hash_ ^ bytes[index]) * 0x100000001b3;
+  }
+  void Add(const sockaddr_storage& storage) {
+    if (storage.ss_family == AF_INET6) {
+      const auto& address = reinterpret_cast<const sockaddr_in6&>(storage);
+      Add(&address.sin6_addr, sizeof address.sin6_addr);
+      Add(&address.sin6_port, sizeof address.sin6_port);
+    } else {
+      const auto& address = reinterpret_cast<const sockaddr_in&>(storage);
+      Add(&address.sin_addr, sizeof address.sin_addr);
+      Add(&address.sin_port, sizeof address.sin_port);
+    }
+  }
+  double Value() const { return static_cast<double>(hash_ >> 12); }
+
+ private:
+  uint64_t hash_ = 0xcbf29ce484222325;
+};
+
+double HashAddresses(int fd) {
+  AddressHash hash;
+  for (auto get : {getsockname, getpeername}) {
+    sockaddr_storage address{};
+    socklen_t length = sizeof address;
+    if (get(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0) hash.Add(address);
+  }
+  return hash.Value();
+}
+
+// False when the kernel's struct is older than Linux 4.1 and has no byte counts.
+bool ReadTcpInfo(int fd, tcp_info* info) {
+  *info = {};
+  socklen_t length = sizeof *info;
+  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &length) == 0 &&
+         length >= offsetof(tcp_info, tcpi_bytes_received) + sizeof info->tcpi_bytes_received;
+}
+
+// The counters and the queues come from different system calls, between which a segment or an ACK may arrive. As long as nobody
+// here reads or writes, the receive queue only grows and the send queue only shrinks. So a queue belongs to TCP_INFO if it is as long
+// before as after it, and for one that is empty, as most are, one look is enough: after it for the first, before it for the second.
+//
+// A FIN counts as one byte in bytes_received as soon as it arrives, in write_seq as soon as it is queued, but was neither sent
+// nor received by an application; without taking it out, a FIN that arrives during a move would look like a lost byte.
+// @note tcp_rcv_nxt_update(), tcp_inq(), tcp_send_fin() and tcp_ioctl() of net/ipv4 (Linux 6.18). bytes_acked of a socket that
+// connected itself is one too high (its SYN), before and after a move alike.
+Figures Inspect(int fd) {
+  Figures figures;
+  if (!IsTcp(fd)) return figures;
+  figures.addresses = HashAddresses(fd);
+  bool received_settled = false;
+  bool sent_settled = false;
+  int receive_queue = -1;
+  int send_queue = QueueLength(fd, SIOCOUTQ);
+  for (int pass = 0; pass < kMaxPasses && !(received_settled && sent_settled); pass++) {
+    tcp_info info;
+    bool counted = ReadTcpInfo(fd, &info);
+    int receive_queue_after = QueueLength(fd, SIOCINQ);
+    int send_queue_after = send_queue == 0 ? 0 : QueueLength(fd, SIOCOUTQ);
+    figures.state = info.tcpi_state;
+    if (!counted || info.tcpi_state == kListen) return figures;
+    if (!received_settled) {
+      received_settled = receive_queue_after == 0 || receive_queue_after == receive_queue;
+      figures.consumed =
+          static_cast<double>(info.tcpi_bytes_received) - PeerFinArrived(info.tcpi_state) - receive_queue_after;
+      figures.receive_queue = receive_queue_after;
+    }
+    if (!sent_settled) {
+      sent_settled = send_queue == send_queue_after;
+      figures.produced = static_cast<double>(info.tcpi_bytes_acked) - OwnFinQueued(info.tcpi_state) + send_queue_after;
+      figures.send_queue = send_queue_after;
+    }
+    receive_queue = receive_queue_after;
+    send_queue = send_queue_after;
+  }
+  return figures;
+}
+
+Napi::Value InspectTcp(const Napi::CallbackInfo& info) {
+  if (!Accept(info, {{"fds", Kind::kFds}})) return {};
+  FdList fds(info[0]);
+  Napi::Float64Array columns = Napi::Float64Array::New(info.Env(), fds.size() * kColumns);
+  double* next = columns.Data();
+  for (int fd : fds) {
+    Figures figures = Inspect(fd);
+    for (double figure : {figures.state, figures.consumed, figures.produced, figures.receive_queue, figures.send_queue,
+                          figures.addresses}) {
+      *next++ = figure;
+    }
+  }
+  return columns;
+}
+
+// As net.Socket shows it: a link-local address carries its interface.
+std::string Text(const sockaddr_in6& address) {
+  char text[INET6_ADDRSTRLEN];
+  inet_ntop(AF_INET6, &address.sin6_addr, text, sizeof text);
+  std::string result = text;
+  if (!IN6_IS_ADDR_LINKLOCAL(&address.sin6_addr) || address.sin6_scope_id == 0) return result;
+  char interface[IF_NAMESIZE];
+  if (if_indextoname(address.sin6_scope_id, interface) != nullptr) result.append("%").append(interface);
+  return result;
+}
+
+std::string Text(const sockaddr_in& address) {
+  char text[INET_ADDRSTRLEN];
+  inet_ntop(AF_INET, &address.sin_addr, text, sizeof text);
+  return text;
+}
+
+Napi::Object ToObject(Napi::Env env, const sockaddr_storage& storage) {
+  Napi::Object result = Napi::Object::New(env);
+  if (storage.ss_family == AF_INET6) {
+    const auto& address = reinterpret_cast<const sockaddr_in6&>(storage);
+    result.Set("family", "IPv6");
+    result.Set("address", Text(address));
+    result.Set("port", Napi::Number::New(env, ntohs(address.sin6_port)));
+  } else {
+    const auto& address = reinterpret_cast<const sockaddr_in&>(storage);
+    result.Set("family", "IPv4");
+    result.Set("address", Text(address));
+    result.Set("port", Napi::Number::New(env, ntohs(address.sin_port)));
+  }
+  return result;
+}
+
+Napi::Value SocketAddresses(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (!Accept(info, {{"fd", Kind::kFd}})) return {};
+  int fd = info[0].As<Napi::Number>();
+  sockaddr_storage local{};
+  socklen_t length = sizeof local;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&local), &length) == -1) return ThrowErrno(env, errno, "getsockname");
+  if (local.ss_family != AF_INET && local.ss_family != AF_INET6) return ThrowErrno(env, EAFNOSUPPORT, "getsockname");
+  int listening = 0;
+  length = sizeof listening;
+  if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == -1) return ThrowErrno(env, errno, "getsockopt");
+  sockaddr_storage peer{};
+  length = sizeof peer;
+  bool connected = getpeername(fd, reinterpret_cast<sockaddr*>(&peer), &length) == 0;
+  if (!connected && errno != ENOTCONN) return ThrowErrno(env, errno, "getpeername");
+
+  Napi::Object result = Napi::Object::New(env);
+  result.Set("local", ToObject(env, local));
+  result.Set("peer", connected ? static_cast<Napi::Value>(ToObject(env, peer)) : env.Null());
+  result.Set("listening", Napi::Boolean::New(env, listening != 0));
+  return result;
+}
+
+}  // namespace
+
+void InitVerify(Napi::Env env, Napi::Object exports) {
+  Export<InspectTcp>(env, exports, "inspectTcp");
+  Export<SocketAddresses>(env, exports, "socketAddresses");
+}
+
+}  // namespace tsunagi

@@ -1,0 +1,67 @@
+import net, { Server, type ServerOpts, type Socket } from 'node:net'
+import { AttachedServer } from './attached-server.js'
+import { createEnv } from './env.js'
+import { misuse } from './errors.js'
+import { Installation } from './installation.js'
+import { boundAddress } from './listener.js'
+import { loadBinding } from './native/binding.js'
+import { type AttachOptions, resolveOptions } from './options.js'
+
+/**
+ * Lets a server's connections go on in the next process. Call it before `listen()`, once for each server; a second call does nothing.
+ * Plain TCP connections move; those of http, https, tls and http2 servers drain, while their listener moves.
+ *
+ * Where connections cannot be moved (another system than Linux, no addon) the server works as ever, and that is said once on stderr.
+ *
+ * @throws TypeError ERR_TSUNAGI_ATTACH, ERR_TSUNAGI_OPTION
+ */
+export function attach<S extends Server>(server: S, options?: AttachOptions): S {
+  if (!(server instanceof Server))
+    throw misuse('ERR_TSUNAGI_ATTACH', 'attach(server) takes a net.Server, or one that extends it, such as http.Server.')
+  const resolved = resolveOptions(options)
+  const here = installation()
+  if (here === undefined || attachedServers.has(server)) return server
+  const attached = new AttachedServer(server, resolved)
+  attachedServers.set(server, attached)
+  here.add(attached)
+  const bound = boundAddress(server)
+  if (bound) {
+    attached.listensOn({ ...bound, ipv6Only: false }, 0)
+    here.listening(attached)
+  }
+  return server
+}
+
+/** Like `net.createServer`, attached. */
+export function createServer(connectionListener?: (socket: Socket) => void): Server
+export function createServer(options?: ServerOpts & AttachOptions, connectionListener?: (socket: Socket) => void): Server
+export function createServer(
+  options: (ServerOpts & AttachOptions) | ((socket: Socket) => void) = {},
+  connectionListener?: (socket: Socket) => void,
+): Server {
+  if (typeof options === 'function') return attach(net.createServer(options))
+  const { policy, ...rest } = options
+  return attach(net.createServer(rest, connectionListener), policy ? { policy } : {})
+}
+
+const attachedServers = new WeakMap<Server, AttachedServer>()
+
+/**
+ * The one of this process, made on first use; `undefined` where connections cannot move. Two copies of this package in one tree share it:
+ * two would each see half of the servers.
+ */
+export function installation(): Installation | undefined {
+  const shared = globalThis as { [INSTALLATION]?: Installation | null }
+  if (shared[INSTALLATION] === undefined) {
+    if (binding.native) shared[INSTALLATION] = new Installation(createEnv(binding.native))
+    else {
+      shared[INSTALLATION] = null
+      process.stderr.write(`tsunagi: ${binding.missing.message}\n`)
+    }
+  }
+  return shared[INSTALLATION] ?? undefined
+}
+
+const INSTALLATION = Symbol.for('tsunagi.installation')
+/** Loaded now, not at the first attach: the files may be gone by then. */
+const binding = loadBinding()

@@ -1,0 +1,33 @@
+import type { Server } from 'node:net'
+import { addressKey, type ListeningAddress } from './channel/rendezvous.js'
+import type { AttachOptions } from './options.js'
+
+/** A server that takes part in handovers. */
+export class AttachedServer {
+  readonly server: Server
+  readonly options: Required<AttachOptions>
+  /** Whether its connections can move today; the others drain. */
+  readonly kind: 'raw' | 'http' | 'other'
+  /** Name of the address it listens on, '' while it does not. */
+  key = ''
+  /** Arguments that `listen()` was called with, for the day its inherited listener starts to accept. */
+  backlog = 511
+
+  constructor(server: Server, options: Required<AttachOptions>) {
+    this.server = server
+    this.options = options
+    this.kind = kindOf(server)
+  }
+
+  listensOn(address: ListeningAddress, backlog: number): void {
+    this.key = addressKey(address)
+    this.backlog = backlog || 511
+  }
+}
+
+/** Told by what they can do: importing http, tls and http2 for instanceof would load them into every process. */
+function kindOf(server: Server): AttachedServer['kind'] {
+  if ('closeIdleConnections' in server) return 'http'
+  if ('addContext' in server || server.constructor.name.startsWith('Http2')) return 'other'
+  return 'raw'
+}

@@ -1,0 +1,127 @@
+import { Packr, Unpackr } from 'msgpackr'
+import { TsunagiError } from '../errors.js'
+import type { Frame } from './frame.js'
+import type { Message, MessageType } from './messages.js'
+
+/**
+ * The only place that turns messages into bytes and back. Decoding trusts nothing: every field is checked for its kind and every
+ * count against its cap before a message leaves this file typed. Unknown fields are ignored, so that newer code may append some.
+ */
+export interface Received {
+  message: Message
+  segments: readonly Uint8Array[]
+  fds: readonly number[]
+}
+
+const packr = new Packr({ useRecords: false, variableMapSize: true })
+const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true })
+
+/** Encodes one message; `segments` go along raw, `fds` by their order. */
+export function encode(message: Message, segments: readonly Uint8Array[] = [], fds: readonly number[] = []): Frame {
+  return { payload: packr.pack(message), segments, fds }
+}
+
+/** Decodes a frame, or throws ERR_TSUNAGI_MESSAGE naming the field. The caller still owns the frame's descriptors then. */
+export function decode(frame: Frame): Received {
+  let value: unknown
+  try {
+    value = unpackr.unpack(frame.payload as Buffer)
+  } catch (cause) {
+    throw malformed('it is not msgpack', cause)
+  }
+  const type = isObject(value) ? value['type'] : undefined
+  if (typeof type !== 'string' || !Object.hasOwn(SHAPES, type)) throw malformed(`its type is ${JSON.stringify(type) ?? 'missing'}`)
+  const shape: Shape = SHAPES[type as MessageType]
+  for (const field of Object.keys(shape)) {
+    if (!shape[field]?.((value as Record<string, unknown>)[field], frame)) throw malformed(`${type}.${field} has a wrong value`)
+  }
+  checkColumns(value as Message, frame)
+  return { message: value as Message, segments: frame.segments, fds: frame.fds }
+}
+
+type Check = (value: unknown, frame: Frame) => boolean
+type Shape = Record<string, Check>
+
+const MAX_CONNECTIONS = 2 ** 22
+const MAX_TEXT = 4096
+
+const text: Check = (value) => typeof value === 'string' && value.length <= MAX_TEXT
+const flag: Check = (value) => typeof value === 'boolean'
+const bytes: Check = (value) => value instanceof Uint8Array
+const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0
+const integer: Check = (value) => Number.isSafeInteger(value)
+const connection: Check = (value) => count(value, NO_FRAME) && (value as number) < MAX_CONNECTIONS
+const blob: Check = (value, frame) => bytes(value, frame) || (count(value, frame) && (value as number) < frame.segments.length)
+const oneOf =
+  (...values: string[]): Check =>
+  (value) =>
+    values.includes(value as string)
+const list =
+  (check: Check, cap = MAX_CONNECTIONS): Check =>
+  (value, frame) =>
+    Array.isArray(value) && value.length <= cap && value.every((item) => check(item, frame))
+const tuple =
+  (...checks: Check[]): Check =>
+  (value, frame) =>
+    Array.isArray(value) && value.length >= checks.length && checks.every((check, i) => check(value[i], frame))
+const object =
+  (shape: Shape): Check =>
+  (value, frame) =>
+    isObject(value) && Object.keys(shape).every((field) => shape[field]?.(value[field], frame))
+
+const NO_FRAME: Frame = { payload: new Uint8Array(), segments: [], fds: [] }
+
+const SHAPES = {
+  hello: { protocolMin: count, protocolMax: count, pid: count, version: text, node: text, address: text },
+  welcome: { protocol: count, pid: count, version: text, node: text, generation: count },
+  refused: { code: text, reason: text },
+  claim: { address: text },
+  listener: { address: text, found: flag },
+  ready: { claimed: list(text, 10_000), states: list(object({ scope: text, name: text, version: integer, migrates: flag }), 10_000) },
+  prepare: { connections: connection, bytes: count },
+  go: {},
+  fds: { count },
+  transfer: {
+    count: connection,
+    servers: list(text, 10_000),
+    server: bytes,
+    flags: bytes,
+    verify: bytes,
+    timeouts: list(tuple(connection, count, count)),
+    highWaterMarks: list(tuple(connection, count, count)),
+    unread: list(tuple(connection, blob)),
+    unsent: list(tuple(connection, blob)),
+    graph: bytes,
+    required: list(tuple(connection, text)),
+  },
+  ack: { refused: list(tuple(connection, text)) },
+  nack: { code: text, reason: text },
+  commit: {},
+  abort: { code: text, reason: text, again: flag },
+  started: { connections: list(connection) },
+  resumed: {},
+  late: { connection, kind: oneOf('write', 'end', 'destroy') },
+  left: {},
+} satisfies Record<MessageType, Shape>
+
+/** What one field's check cannot see: columns of the announced length, indexes that exist, descriptors that were announced. */
+function checkColumns(message: Message, frame: Frame): void {
+  if (message.type === 'fds' && message.count !== frame.fds.length)
+    throw malformed(`fds.count is ${message.count}, ${frame.fds.length} came`)
+  if (message.type !== 'transfer') return
+  const n = message.count
+  if (message.server.length !== 2 * n || message.flags.length !== 2 * n || message.verify.length !== 24 * n) {
+    throw malformed('the columns of transfer are not as long as its count says')
+  }
+  for (const column of [message.timeouts, message.highWaterMarks, message.unread, message.unsent, message.required]) {
+    if (column.some(([index]) => index >= n)) throw malformed('transfer names a connection beyond its count')
+  }
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+function malformed(what: string, cause?: unknown): TsunagiError {
+  return new TsunagiError('ERR_TSUNAGI_MESSAGE', `A message from the other process was not accepted: ${what}.`, { cause })
+}

@@ -1,0 +1,211 @@
+/**
+ * Every message of the conversation, as one union. Fields are only ever appended; the version in `hello`/`welcome` says what may be used.
+ *
+ *   successor                         predecessor
+ *   hello ──────────────────────────▶           who asks, for which address
+ *         ◀────────────────────────── welcome   + the listener's fd   (or refused)
+ *   claim ──────────────────────────▶           one more address of the same process
+ *         ◀────────────────────────── listener  + its fd              (or listener without one)
+ *   ready ──────────────────────────▶           booted; which state versions it can take
+ *         ◀────────────────────────── prepare   how much is coming
+ *   go ─────────────────────────────▶           "I sit in my receive loop"
+ *         ◀────────────────────────── fds …     batches, in the order of the record
+ *         ◀────────────────────────── transfer  the record
+ *   ack ────────────────────────────▶           checked, decoded, migrated; what was refused stays   (or nack)
+ *         ◀────────────────────────── commit    from here the successor owns what it acked           (or abort)
+ *   started … resumed ──────────────▶           how far it has come
+ *         ◀────────────────────────── late …    writes of code that was still running
+ *         ◀────────────────────────── left      the predecessor has drained
+ */
+
+/** Versions of this conversation that this code speaks. */
+export const PROTOCOL = { min: 1, max: 1 } as const
+
+export type Message =
+  | Hello
+  | Welcome
+  | Refused
+  | Claim
+  | Listener
+  | Ready
+  | Prepare
+  | Go
+  | Fds
+  | Transfer
+  | Ack
+  | Nack
+  | Commit
+  | Abort
+  | Started
+  | Resumed
+  | Late
+  | Left
+
+export type MessageType = Message['type']
+export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
+
+/** First message of a successor: nothing is sent to it before its uid and this were checked. */
+export interface Hello {
+  type: 'hello'
+  protocolMin: number
+  protocolMax: number
+  pid: number
+  /** Version of tsunagi and of Node, for messages to people. */
+  version: string
+  node: string
+  /** Address key of the listener it wants (see rendezvous). */
+  address: string
+}
+
+export interface Welcome {
+  type: 'welcome'
+  protocol: number
+  pid: number
+  version: string
+  node: string
+  generation: number
+}
+
+/** The predecessor will not hand over; `code` is an error code, or `RELATED` for a process of the same family, which is answered as if nobody were there. */
+export interface Refused {
+  type: 'refused'
+  code: string
+  reason: string
+}
+
+export interface Claim {
+  type: 'claim'
+  address: string
+}
+
+/** Answer to `claim`; carries one fd when `found`. */
+export interface Listener {
+  type: 'listener'
+  address: string
+  found: boolean
+}
+
+/** What this code says about one carried name, so that versions are compared before anything is frozen. */
+export interface StateDefinition {
+  /** Address key of the server that carries it, or '' for what connections carry. */
+  scope: string
+  name: string
+  version: number
+  migrates: boolean
+}
+
+export interface Ready {
+  type: 'ready'
+  claimed: string[]
+  states: StateDefinition[]
+}
+
+export interface Prepare {
+  type: 'prepare'
+  connections: number
+  bytes: number
+}
+
+export interface Go {
+  type: 'go'
+}
+
+/** One batch of descriptors, at most 252. */
+export interface Fds {
+  type: 'fds'
+  count: number
+}
+
+/** Bytes of one connection: inline up to INLINE_BLOB, else the number of a raw segment of the same frame. */
+export type BlobField = Uint8Array | number
+
+/** The record; columns are little-endian arrays as bytes, one element a connection. */
+export interface Transfer {
+  type: 'transfer'
+  count: number
+  /** Address keys of the servers; `server` holds indexes into it. */
+  servers: string[]
+  /** Uint16: index into `servers`, NO_SERVER for a socket that came along with carried state. */
+  server: Uint8Array
+  /** Uint16: CONNECTION_FLAG bits. */
+  flags: Uint8Array
+  /** Float64 × 3: consumed, produced, address hash. */
+  verify: Uint8Array
+  /** [connection, timeout ms, what remains of it ms] */
+  timeouts: [number, number, number][]
+  /** [connection, readable, writable] where they are not Node's default. */
+  highWaterMarks: [number, number, number][]
+  unread: [number, BlobField][]
+  unsent: [number, BlobField][]
+  /** The carried graph; empty where nothing is carried. */
+  graph: Uint8Array
+  /** [connection, feature] that the successor must know to take that connection. */
+  required: [number, string][]
+}
+
+export interface Ack {
+  type: 'ack'
+  /** Connections the successor did not take, with the reason. */
+  refused: [number, string][]
+}
+
+export interface Nack {
+  type: 'nack'
+  code: string
+  reason: string
+}
+
+export interface Commit {
+  type: 'commit'
+}
+
+export interface Abort {
+  type: 'abort'
+  code: string
+  reason: string
+  /** Whether the predecessor will try again by itself after `ready`. */
+  again: boolean
+}
+
+/** Every connection before this index (in resume order) may have been touched by the successor's application. */
+export interface Started {
+  type: 'started'
+  connections: number[]
+}
+
+export interface Resumed {
+  type: 'resumed'
+}
+
+/** A write, end or destroy by code of the predecessor that was still running at the freeze. The bytes are the frame's only segment. */
+export interface Late {
+  type: 'late'
+  connection: number
+  kind: 'write' | 'end' | 'destroy'
+}
+
+export interface Left {
+  type: 'left'
+}
+
+/** Bits of the `flags` column. */
+export const CONNECTION_FLAG = {
+  allowHalfOpen: 1,
+  /** end() was called: after the unsent bytes the successor ends. */
+  writableEnded: 2,
+  /** The application has seen 'end': it is not told again. */
+  endEmitted: 4,
+  noDelay: 8,
+  keepAlive: 16,
+  /** The application is waiting for 'drain'. */
+  needDrain: 32,
+  unreferenced: 64,
+} as const
+
+/** Reference in the carried graph to a socket that did not come along. */
+export const ABSENT_SOCKET = 0xffffffff
+export const NO_SERVER = 0xffff
+/** Blobs up to this many bytes travel inside the record, larger ones as raw segments (measured: 8 ms/MB through msgpack, 0.8 ms/MB raw). */
+export const INLINE_BLOB = 16 * 1024
+/** Descriptors in one message. @note SCM_MAX_FD is 253 (linux/net/scm.h); HAProxy uses 252 as well. */
+export const MAX_FDS_PER_MESSAGE = 252

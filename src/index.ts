@@ -1,0 +1,18 @@
+export {
+  type AttachOptions,
+  attach,
+  type CarryOptions,
+  carry,
+  createServer,
+  type Decision,
+  ERROR_CODES,
+  type ErrorCode,
+  type HandoverReport,
+  isResumed,
+  owned,
+  PHASES,
+  type Phase,
+  ready,
+  retiring,
+  TsunagiError,
+} from './core.js'

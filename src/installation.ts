@@ -1,0 +1,136 @@
+import type { AttachedServer } from './attached-server.js'
+import { CarriedState } from './carry/carried-state.js'
+import type { StateDefinition } from './channel/messages.js'
+import type { Env } from './env.js'
+import type { TsunagiError } from './errors.js'
+import { bootDone } from './handover/boot-done.js'
+import { Lifecycle } from './lifecycle.js'
+import { type ListenerKeeper, wrapListen } from './listener.js'
+import type { TcpConstructor } from './native/net-internals.js'
+import { gracePeriod } from './options.js'
+import { Desk } from './predecessor/desk.js'
+import type { Drain } from './predecessor/drain.js'
+import { ConnectionFinder } from './predecessor/enumerate.js'
+import { RepeatingTimers } from './predecessor/repeating-timers.js'
+import { Resumption } from './successor/resumption.js'
+import { openSession, type Session } from './successor/session.js'
+import { serveListeners, takeOver } from './successor/take-over.js'
+import { leaveAfterStart } from './triggers/start.js'
+
+/**
+ * This library in one process: its servers, what they carry, whom it takes over from and to whom it hands over.
+ * A process has one, made by the first `attach`; it connects the two halves and knows nothing of how they work.
+ */
+export class Installation implements ListenerKeeper {
+  readonly env: Env
+  readonly servers = new Set<AttachedServer>()
+  readonly carried = new CarriedState()
+  readonly lifecycle = new Lifecycle()
+  readonly resumption = new Resumption()
+  readonly finder = new ConnectionFinder()
+  readonly timers = new RepeatingTimers()
+  readonly desk = new Desk(this)
+  readonly grace: number
+  generation = 1
+  readonly #sessions: Session[] = []
+
+  constructor(env: Env) {
+    this.env = env
+    this.grace = gracePeriod(env.environment)
+    process.once('exit', () => this.desk.close())
+  }
+
+  /** Takes a server in. Returns how to take it out again. */
+  add(attached: AttachedServer): () => void {
+    this.servers.add(attached)
+    const unwrap = wrapListen(attached, this)
+    return () => {
+      unwrap()
+      this.servers.delete(attached)
+    }
+  }
+
+  serverAt(key: string): AttachedServer | undefined {
+    for (const attached of this.servers) if (attached.key === key) return attached
+    return undefined
+  }
+
+  // ---- ListenerKeeper
+
+  inherit(attached: AttachedServer, _tcp: TcpConstructor): number | undefined {
+    for (const session of this.#sessions) {
+      const fd = session.claim(attached)
+      if (fd !== undefined) return fd
+    }
+    const opened = openSession(this, attached)
+    if (opened === undefined) return undefined
+    this.env.fault('successor-after-welcome')
+    this.#sessions.push(opened.session)
+    void this.#takeOver(opened.session)
+    return opened.fd
+  }
+
+  listening(attached: AttachedServer): void {
+    if (this.#sessions.length === 0) this.lifecycle.own()
+    this.desk.publish(attached.key)
+  }
+
+  // ---- successor
+
+  async whenReady(): Promise<void> {
+    await this.lifecycle.whenReady(bootDone)
+  }
+
+  /** What this code says about carried names, for the predecessor to compare. */
+  stateDefinitions(): StateDefinition[] {
+    const states: StateDefinition[] = []
+    for (const attached of this.servers) {
+      for (const [name, { version, migrate }] of this.carried.ofServer(attached.server)) {
+        states.push({ scope: attached.key, name, version, migrates: migrate !== undefined })
+      }
+    }
+    for (const [name, { version, migrate }] of this.carried.definitions())
+      states.push({ scope: '', name, version, migrates: migrate !== undefined })
+    return states
+  }
+
+  async #takeOver(session: Session): Promise<void> {
+    // A listener that does not accept yet does not hold the loop, and the channel must not: this does until it is decided.
+    const keepAlive = setTimeout(() => {}, 2 ** 31 - 1)
+    try {
+      await takeOver(this, session)
+    } catch (error) {
+      this.#sessions.splice(this.#sessions.indexOf(session), 1)
+      if (session.provesDeath(this.env.native, 0)) return this.#serveAlone(session)
+      session.close(error as Error)
+      for (const { server } of session.claimed.values()) {
+        server.close()
+        server.emit('error', error)
+      }
+    } finally {
+      clearTimeout(keepAlive)
+    }
+  }
+
+  /** The predecessor died before there was anything to take over: its connections are gone, its listener is ours. */
+  #serveAlone(session: Session): void {
+    this.env.log(
+      `the predecessor, process ${session.predecessor}, died before the handover: this process serves its listeners, the connections were lost with it`,
+    )
+    session.close()
+    serveListeners(this, session)
+    this.lifecycle.own()
+  }
+
+  // ---- predecessor
+
+  /** Tells the attached servers of a handover that failed; without a listener it is only logged: the process serves on. */
+  emitFailure(error: TsunagiError): void {
+    for (const { server } of this.servers) server.emit('handover-failed', error)
+  }
+
+  /** Ends this process once it has nothing left to do. */
+  leave(drain: Drain, sayLeft: () => void): void {
+    leaveAfterStart(this, drain, sayLeft)
+  }
+}

@@ -1,0 +1,151 @@
+/**
+ * The only typed declaration of the addon. Every function is one kernel or libuv operation, without policy.
+ *
+ * Errors have Node's own shape (`code`, `errno`, `syscall`); wrong arguments throw a TypeError before any system call.
+ * File descriptors are plain numbers here: whoever receives one owns it until it is closed with `closeFds` or given to a handle.
+ * All timeouts are milliseconds; -1 waits without end. Calls that wait block this thread: they are meant for the frozen block
+ * and for the bounded look-up in `listen()`.
+ */
+export interface Native {
+  // --- unix sockets (addon/src/unix_socket.cc)
+
+  /** Binds a listening unix stream socket under `privatePath` (mode 0600) and renames it to `path`, so that a path never names a socket that does not listen yet. Non-blocking, CLOEXEC. */
+  listenUnix(privatePath: string, path: string, backlog: number): number
+  /** Connects to `path` within `timeoutMs`; the returned fd is non-blocking, CLOEXEC. Throws ECONNREFUSED for a dead owner's file, ENOENT, EACCES, ETIMEDOUT. */
+  connectUnix(path: string, timeoutMs: number): number
+  /** Next waiting peer of a listening unix socket, or -1 when there is none. */
+  acceptUnix(fd: number): number
+  /** A connected pair of unix stream sockets, non-blocking, CLOEXEC. */
+  socketPair(): [number, number]
+  /** SO_PEERCRED of a connected unix socket. */
+  peerCredentials(fd: number): PeerCredentials
+  /** SO_PEERPIDFD where the kernel has it (6.5), else pidfd_open(pid) (5.3); throws ENOSYS below. A pidfd polls readable once its process is dead. */
+  peerPidfd(fd: number): number
+
+  // --- bytes and file descriptors over a unix socket (addon/src/fd_channel.cc)
+
+  /**
+   * Writes every byte of `chunks`, with `fds` (at most 252) attached to the first byte.
+   * Waits for room up to `timeoutMs` in all; ETIMEDOUT after a partial write leaves the stream unusable: close it.
+   * EPIPE, ECONNRESET, ETOOMANYREFS, ENOBUFS as the kernel says. Never raises SIGPIPE. `chunks` may not be empty.
+   */
+  sendMessage(fd: number, chunks: readonly Uint8Array[], fds: Int32Array, timeoutMs: number): void
+  /**
+   * One recvmsg into `into` (from its byte 0), waiting up to `timeoutMs` for something to read.
+   * `bytes` 0 means the peer closed. Received fds are CLOEXEC. Control data that did not fit (MSG_CTRUNC: this process has no fds left, or more than 253 were sent)
+   * closes what did arrive and throws EMFILE. Throws ETIMEDOUT, ECONNRESET.
+   */
+  receiveMessage(fd: number, into: Uint8Array, timeoutMs: number): ReceivedMessage
+  /** poll(2) for readability on `fds`; returns the indexes that are readable, hung up or in error; empty after `timeoutMs`. */
+  pollReadable(fds: Int32Array, timeoutMs: number): number[]
+
+  // --- file descriptors (addon/src/fds.cc)
+
+  /** close(2) for each; never throws, EBADF included: returns how many were closed. */
+  closeFds(fds: Int32Array): number
+  /** F_DUPFD_CLOEXEC. */
+  duplicateFd(fd: number): number
+  /** Grows this process's fd table to hold at least `count` descriptors now, so that no later recvmsg waits for the kernel's RCU grace period. Caps silently at the soft RLIMIT_NOFILE. */
+  growFdTable(count: number): void
+  /** Soft and hard RLIMIT_NOFILE and how many descriptors are open now. */
+  fdLimits(): { soft: number; hard: number; open: number }
+  /** Sets the soft RLIMIT_NOFILE to the hard one. */
+  raiseFdLimit(): void
+
+  // --- watching (addon/src/watcher.cc)
+
+  /** Calls `onReadable` on the event loop whenever `fd` is readable or hung up (level-triggered, uv_poll). Does not own the fd; close the watcher before the fd. Starts referenced. */
+  watch(fd: number, onReadable: () => void): Watcher
+
+  // --- libuv streams of this process's event loop (addon/src/streams.cc); `fds` are those of live uv_tcp_t or uv_pipe_t handles
+
+  /** Bytes in libuv's own write queue for each fd (0 for none), in order; -1 where no stream with that fd is on this loop. Checks that the queue's sum equals write_queue_size and throws EPROTO if not. */
+  writeQueueSizes(fds: Int32Array): Float64Array
+  /** Exact copies of the bytes in libuv's write queue of each fd, in order, partial writes already deducted. One walk of the loop for all: call it once. EBADF where no stream with that fd is on this loop. */
+  copyWriteQueues(fds: Int32Array): Uint8Array[]
+  /** uv_read_stop for each: nothing more leaves the kernel for these handles. Returns how many streams were found. */
+  stopReading(fds: Int32Array): number
+
+  // --- verification (addon/src/verify.cc)
+
+  /**
+   * Per fd, VERIFY_COLUMNS doubles: see `VERIFY_COLUMN`. Unprivileged: getsockopt(TCP_INFO), SIOCINQ, SIOCOUTQ, SO_DOMAIN/TYPE/PROTOCOL.
+   * An fd that is not a TCP socket has state -1 and zeros.
+   */
+  inspectTcp(fds: Int32Array): Float64Array
+  /** Local and peer address of a TCP socket as the kernel has them, `null` peer for a listener. */
+  socketAddresses(fd: number): { local: NativeAddress; peer: NativeAddress | null; listening: boolean }
+
+  // --- self-test (addon/src/self_test.cc)
+
+  /** Builds a private loop and checks that libuv's public struct fields are where this binary expects them. Empty string: all is well; else what differs. */
+  selfTest(): string
+}
+
+export interface PeerCredentials {
+  pid: number
+  uid: number
+  gid: number
+}
+
+export interface ReceivedMessage {
+  bytes: number
+  fds: number[]
+}
+
+export interface Watcher {
+  close(): void
+  ref(): void
+  unref(): void
+}
+
+export interface NativeAddress {
+  family: 'IPv4' | 'IPv6'
+  address: string
+  port: number
+}
+
+/**
+ * Columns of `inspectTcp`.
+ * @note tcpi_bytes_received and tcpi_bytes_acked: linux/tcp.h struct tcp_info (since 4.1); SIOCINQ, SIOCOUTQ: tcp(7).
+ */
+export const VERIFY_COLUMN = {
+  /** TCP state number of linux/tcp_states.h (1 ESTABLISHED, 8 CLOSE_WAIT, 10 LISTEN…), -1: not TCP. */
+  state: 0,
+  /** bytes_received − SIOCINQ: what the application has read so far; the same on both sides of a move. */
+  consumed: 1,
+  /** bytes_acked + SIOCOUTQ: what the application has handed to the kernel so far; the same on both sides of a move. */
+  produced: 2,
+  /** SIOCINQ: unread bytes in the receive queue. */
+  receiveQueue: 3,
+  /** SIOCOUTQ: bytes in the send queue, unacked and unsent. */
+  sendQueue: 4,
+  /** A hash of local and peer address and port, the same in every process; for comparing only. Of a reset connection it lacks the peer: look at `state` first. */
+  addresses: 5,
+} as const
+export const VERIFY_COLUMNS = 6
+
+/** What a binding must export; a test compares it with the keys of the loaded addon. */
+export const NATIVE_NAMES = [
+  'listenUnix',
+  'connectUnix',
+  'acceptUnix',
+  'socketPair',
+  'peerCredentials',
+  'peerPidfd',
+  'sendMessage',
+  'receiveMessage',
+  'pollReadable',
+  'closeFds',
+  'duplicateFd',
+  'growFdTable',
+  'fdLimits',
+  'raiseFdLimit',
+  'watch',
+  'writeQueueSizes',
+  'copyWriteQueues',
+  'stopReading',
+  'inspectTcp',
+  'socketAddresses',
+  'selfTest',
+] as const satisfies readonly (keyof Native)[]

@@ -1,0 +1,2 @@
+export * from 'node:net'
+export { createServer, net as default } from './core.js'

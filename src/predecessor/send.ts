@@ -1,0 +1,28 @@
+import type { Channel } from '../channel/channel.js'
+import { MAX_FDS_PER_MESSAGE } from '../channel/messages.js'
+import type { Env } from '../env.js'
+import type { Deadline } from '../handover/deadline.js'
+import type { Snapshot } from './snapshot.js'
+
+/** Sends descriptors in batches, then the record. The receiver is in its loop: with more in flight than RLIMIT_NOFILE the kernel says ETOOMANYREFS, which waits for it. */
+export function send(env: Env, channel: Channel, { record, segments, fds }: Snapshot, deadline: Deadline): void {
+  for (let at = 0; at < fds.length; at += MAX_FDS_PER_MESSAGE) {
+    if (at > 0) env.fault('predecessor-between-batches')
+    const batch = Array.from(fds.subarray(at, at + MAX_FDS_PER_MESSAGE))
+    whileTooManyInFlight(env, deadline, () => channel.send({ type: 'fds', count: batch.length }, { fds: batch, timeoutMs: deadline.left }))
+  }
+  channel.send(record, { segments, timeoutMs: deadline.left })
+}
+
+/** @note unix(7): ETOOMANYREFS when a user without CAP_SYS_RESOURCE has more descriptors in flight than RLIMIT_NOFILE; nothing was sent then. */
+function whileTooManyInFlight(env: Env, deadline: Deadline, attempt: () => void): void {
+  for (;;) {
+    try {
+      return attempt()
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code
+      if ((code !== 'ETOOMANYREFS' && code !== 'ENOBUFS') || deadline.left === 0) throw error
+      env.native.pollReadable(new Int32Array(), 1)
+    }
+  }
+}

@@ -1,0 +1,218 @@
+import { Socket } from 'node:net'
+import type { CarriedRoot } from '../carry/encode-graph.js'
+import { encodeGraph } from '../carry/encode-graph.js'
+import { connectionRootKey, parseRootKey, serverRootKey } from '../carry/root-key.js'
+import { ABSENT_SOCKET, type BlobField, CONNECTION_FLAG, INLINE_BLOB, NO_SERVER, type Transfer } from '../channel/messages.js'
+import type { Installation } from '../installation.js'
+import { type Native, VERIFY_COLUMN, VERIFY_COLUMNS } from '../native/native.js'
+import {
+  bufferedWritesOf,
+  endEmitted,
+  fdOf,
+  isUnreferenced,
+  loopNow,
+  needsDrain,
+  optionsOf,
+  remainingTimeoutOf,
+  unreadOf,
+  writeQueueSizeOf,
+} from '../native/net-internals.js'
+import { reasonToStay } from '../protocols/raw.js'
+import type { Frozen, MovingConnection } from './freeze.js'
+
+/** Live sockets as data: the record, its raw segments, and the descriptors in the record's order. Nothing of it is touched again. */
+export interface Snapshot {
+  readonly record: Readonly<Transfer>
+  readonly segments: readonly Uint8Array[]
+  readonly fds: Int32Array
+  /** What libuv still held of a write, by connection. */
+  readonly queued: ReadonlyMap<number, Uint8Array>
+  readonly unreadBytes: number
+  readonly unsentBytes: number
+}
+
+/**
+ * Reads everything that has to go along. A connection that turns out not to be movable (its carried value holds a function, its TCP state
+ * is already past saving) goes over to `frozen.staying` with its reason.
+ */
+export function snapshot(installation: Installation, frozen: Frozen): Snapshot {
+  const figures = dropUnfitStates(installation, frozen)
+  const graph = snapshotCarried(installation, frozen)
+  return snapshotConnections(installation, frozen, graph, figures)
+}
+
+/** @note include/net/tcp_states.h: ESTABLISHED 1, FIN_WAIT1 4, FIN_WAIT2 5, CLOSE_WAIT 8; in any other state the connection is over or not yet there. */
+const MOVABLE_STATES = new Set([1, 4, 5, 8])
+
+/** Returns the figures of what is left, by socket: they do not change in the block, and each look costs 3 µs a connection. */
+function dropUnfitStates(installation: Installation, frozen: Frozen): Figures {
+  const all = installation.env.native.inspectTcp(Int32Array.from(frozen.moving, ({ fd }) => fd))
+  const figures: Figures = new Map()
+  let kept = 0
+  frozen.moving.forEach((connection, i) => {
+    const row = all.subarray(i * VERIFY_COLUMNS, (i + 1) * VERIFY_COLUMNS)
+    if (MOVABLE_STATES.has(row[VERIFY_COLUMN.state] as number)) {
+      frozen.moving[kept++] = connection
+      figures.set(connection, row)
+    } else stay(frozen, connection, 'it is already closing')
+  })
+  frozen.moving.length = kept
+  return figures
+}
+
+type Figures = Map<MovingConnection, Float64Array>
+
+/** All carried values as one graph. Sockets inside it are references; those that are not ours yet, such as a proxy's upstream, join the move. */
+function snapshotCarried(installation: Installation, frozen: Frozen): Uint8Array {
+  for (;;) {
+    const roots: (CarriedRoot & { connection?: MovingConnection })[] = []
+    for (const attached of frozen.claimed) {
+      for (const [name, { version, value }] of installation.carried.ofServer(attached.server)) {
+        roots.push({ key: serverRootKey(frozen.claimed.indexOf(attached), name), version, value })
+      }
+    }
+    const indexes = new Map<object, number>()
+    frozen.moving.forEach((connection, index) => {
+      indexes.set(connection.socket, index)
+      for (const [name, { version, value }] of installation.carried.everythingOf(connection.socket)) {
+        roots.push({ key: connectionRootKey(index, name), version, value, connection })
+      }
+    })
+    if (roots.length === 0) return new Uint8Array()
+    const { bytes, refused } = encodeGraph(roots, {
+      maxBytes: MAX_CARRIED_BYTES,
+      reference: (value) => (value instanceof Socket ? (indexes.get(value) ?? joinOrLeave(value, frozen, indexes)) : undefined),
+      name: nameOfRoot,
+    })
+    if (refused.length === 0) return bytes
+    for (const { rootIndex, error } of refused) {
+      const connection = roots[rootIndex]?.connection
+      if (connection === undefined) throw error // server-wide state: the whole handover depends on it
+      frozen.moving.splice(frozen.moving.indexOf(connection), 1)
+      stay(frozen, connection, error.message)
+    }
+  }
+}
+
+function nameOfRoot({ key }: CarriedRoot): string {
+  const root = parseRootKey(key)
+  return `carry(${root?.scope === 'server' ? 'server' : 'socket'}, ${JSON.stringify(root?.name)})`
+}
+
+/** Index of a socket that carried state refers to: of one that moves along from now on, or of nobody for one that stays here. */
+function joinOrLeave(socket: Socket, frozen: Frozen, indexes: Map<object, number>): number {
+  const isAccepted = frozen.staying.some((connection) => connection.socket === socket)
+  if (isAccepted || socket.destroyed || reasonToStay(socket) !== undefined) return ABSENT_SOCKET
+  const index = frozen.moving.push({ socket, fd: fdOf(socket), attached: undefined }) - 1
+  indexes.set(socket, index)
+  return index
+}
+
+function snapshotConnections(installation: Installation, frozen: Frozen, graph: Uint8Array, figures: Figures): Snapshot {
+  const { moving, claimed } = frozen
+  const { native } = installation.env
+  const n = moving.length
+  const fds = Int32Array.from(moving, ({ fd }) => fd)
+  const servers = new Map(claimed.map((attached, index) => [attached, index]))
+  const server = new Uint16Array(n)
+  const flags = new Uint16Array(n)
+  const timeouts: Transfer['timeouts'] = []
+  const highWaterMarks: Transfer['highWaterMarks'] = []
+  const unread = new Blobs()
+  const unsent = new Blobs(unread.segments)
+  const queued = snapshotWriteQueues(installation, moving)
+  const now = loopNow()
+  moving.forEach(({ socket, attached }, index) => {
+    server[index] = attached ? (servers.get(attached) ?? NO_SERVER) : NO_SERVER
+    flags[index] = flagsOf(socket)
+    if (socket.timeout) timeouts.push([index, socket.timeout, Math.round(remainingTimeoutOf(socket, now))])
+    if (socket.readableHighWaterMark !== DEFAULT_HIGH_WATER_MARK || socket.writableHighWaterMark !== DEFAULT_HIGH_WATER_MARK) {
+      highWaterMarks.push([index, socket.readableHighWaterMark, socket.writableHighWaterMark])
+    }
+    const bytes = unreadOf(socket)
+    if (bytes) unread.add(index, [bytes])
+    // Order matters: what libuv holds was written before what the Writable still buffers.
+    if (queued.has(index) || socket.writableLength > 0) unsent.add(index, [queued.get(index) ?? NOTHING, ...bufferedWritesOf(socket)])
+  })
+  const record: Transfer = {
+    type: 'transfer',
+    count: n,
+    servers: claimed.map(({ key }) => key),
+    server: bytesOf(server),
+    flags: bytesOf(flags),
+    verify: bytesOf(verifyColumns(native, moving, figures)),
+    timeouts,
+    highWaterMarks,
+    unread: unread.fields,
+    unsent: unsent.fields,
+    graph,
+    required: [],
+  }
+  return { record, segments: unread.segments, fds, queued, unreadBytes: unread.bytes, unsentBytes: unsent.bytes }
+}
+
+/** What libuv holds of writes that the kernel has not taken, by connection: few have any. */
+function snapshotWriteQueues({ env }: Installation, moving: readonly MovingConnection[]): Map<number, Uint8Array> {
+  const indexes = moving.flatMap(({ socket }, index) => (writeQueueSizeOf(socket) > 0 ? [index] : []))
+  if (indexes.length === 0) return new Map()
+  const queues = env.native.copyWriteQueues(Int32Array.from(indexes, (index) => (moving[index] as MovingConnection).fd))
+  return new Map(indexes.map((index, i) => [index, queues[i] as Uint8Array]))
+}
+
+function flagsOf(socket: Socket): number {
+  const { noDelay, keepAlive } = optionsOf(socket)
+  let flags = 0
+  if (socket.allowHalfOpen) flags |= CONNECTION_FLAG.allowHalfOpen
+  if (socket.writableEnded) flags |= CONNECTION_FLAG.writableEnded
+  if (endEmitted(socket)) flags |= CONNECTION_FLAG.endEmitted
+  if (noDelay) flags |= CONNECTION_FLAG.noDelay
+  if (keepAlive) flags |= CONNECTION_FLAG.keepAlive
+  if (needsDrain(socket)) flags |= CONNECTION_FLAG.needDrain
+  if (isUnreferenced(socket)) flags |= CONNECTION_FLAG.unreferenced
+  return flags
+}
+
+/** Bytes by connection: small ones inside the record, large ones as segments beside it. */
+class Blobs {
+  readonly fields: [number, BlobField][] = []
+  readonly segments: Uint8Array[]
+  bytes = 0
+
+  constructor(segments: Uint8Array[] = []) {
+    this.segments = segments
+  }
+
+  add(index: number, pieces: readonly Uint8Array[]): void {
+    const length = pieces.reduce((sum, piece) => sum + piece.length, 0)
+    if (length === 0) return
+    this.bytes += length
+    if (length <= INLINE_BLOB) this.fields.push([index, pieces.length === 1 ? (pieces[0] as Uint8Array) : Buffer.concat(pieces)])
+    // Several entries for one connection are in order: large pieces are not copied together.
+    else for (const piece of pieces) if (piece.length > 0) this.fields.push([index, this.segments.push(piece) - 1])
+  }
+}
+
+function verifyColumns(native: Native, moving: readonly MovingConnection[], figures: Figures): Float64Array {
+  const columns = new Float64Array(3 * moving.length)
+  moving.forEach((connection, i) => {
+    const row = figures.get(connection) ?? native.inspectTcp(Int32Array.of(connection.fd)) // one that joined by carried state
+    columns[3 * i] = row[VERIFY_COLUMN.consumed] as number
+    columns[3 * i + 1] = row[VERIFY_COLUMN.produced] as number
+    columns[3 * i + 2] = row[VERIFY_COLUMN.addresses] as number
+  })
+  return columns
+}
+
+function stay(frozen: Frozen, { socket, attached }: MovingConnection, reason: string): void {
+  if (attached) frozen.staying.push({ socket, attached, reason, close: false })
+}
+
+function bytesOf(column: Uint16Array | Float64Array): Uint8Array {
+  return new Uint8Array(column.buffer, column.byteOffset, column.byteLength)
+}
+
+const NOTHING = new Uint8Array()
+/** Cap on all carried state of one handover, bytes. */
+const MAX_CARRIED_BYTES = 64 * 1024 * 1024
+/** @note Node's default for net.Socket: 64 KiB since 20 on Linux (lib/internal/streams/state.js); read from a socket of its own. */
+const DEFAULT_HIGH_WATER_MARK = new Socket().readableHighWaterMark

@@ -1,0 +1,31 @@
+import { installation } from './attach.js'
+import { Lifecycle } from './lifecycle.js'
+
+/** Where nothing can be handed over a process owns what it has from the start. */
+const alone = ownedFromStart()
+
+function ownedFromStart(): Lifecycle {
+  const lifecycle = new Lifecycle()
+  lifecycle.own()
+  return lifecycle
+}
+
+/** Resolves when this process serves: at once where it has no predecessor, else at the handover. Start cron jobs, consumers and leader work after it. */
+export function owned(): Promise<void> {
+  return lifecycle().owned
+}
+
+/**
+ * Declares this process ready to take over: now, or once `until` has resolved (call it while the main module is evaluated).
+ * Without it a process is ready when its main module is evaluated, every `listen()` has called back, and a quiet turn has passed.
+ */
+export function ready(until?: Promise<unknown>): void {
+  lifecycle().ready(until)
+}
+
+/** Aborted once another process serves: stop cron jobs, consumers and leader work. */
+export const retiring: AbortSignal = lifecycle().retiring
+
+function lifecycle(): Lifecycle {
+  return installation()?.lifecycle ?? alone
+}

@@ -1,0 +1,68 @@
+import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
+import { CONNECTION_FLAG } from '../channel/messages.js'
+import type { Installation } from '../installation.js'
+import { assignServer, fireTimeout, markEnded, openParkedSocket, setNeedDrain, startReading } from '../native/net-internals.js'
+import type { Restored, RestoredConnection } from './restore.js'
+
+/**
+ * After commit: lets every restored connection flow. Carried state first, since handlers look at it; then the connections, readable ones first,
+ * each in the same order: what was unread, what was unsent, the application's 'connection' handler, and only then reading.
+ * `beforeBatch` is told which connections are about to be touched.
+ */
+export function resume(installation: Installation, { connections, graph }: Restored, beforeBatch: (indexes: number[]) => void): void {
+  graph?.commit()
+  const ordered = [...connections.filter(isReadable), ...connections.filter((connection) => !isReadable(connection))]
+  for (let at = 0; at < ordered.length; at += BATCH) {
+    const batch = ordered.slice(at, at + BATCH)
+    beforeBatch(batch.map(({ index }) => index))
+    for (const connection of batch) resumeConnection(installation, connection)
+    if (at === 0) installation.env.fault('successor-amid-resume')
+  }
+  // Sockets that only carried state refers to have no handler of their own: whoever carries them has attached to them by now.
+  for (const { attached, socket } of ordered) if (!attached) process.nextTick(startReading, socket)
+}
+
+const BATCH = 256
+
+function isReadable({ readable, unread }: RestoredConnection): boolean {
+  return readable || unread.length > 0
+}
+
+function resumeConnection(installation: Installation, { socket, fd, attached, flags, unread, unsent, timeout }: RestoredConnection): void {
+  openParkedSocket(socket, fd)
+  for (const bytes of unread.toReversed()) socket.unshift(bytes)
+  for (const bytes of unsent) socket.write(bytes)
+  if (flags & CONNECTION_FLAG.needDrain && socket.writableLength > 0) setNeedDrain(socket, true)
+  if (flags & CONNECTION_FLAG.writableEnded) socket.end()
+  if (flags & CONNECTION_FLAG.endEmitted) markEnded(socket)
+  if (flags & CONNECTION_FLAG.unreferenced) socket.unref()
+  if (!attached) return installation.resumption.adopt(socket)
+  assignServer(socket, attached.server)
+  try {
+    installation.resumption.runHandler(socket, () => attached.server.emit('connection', socket))
+  } catch (error) {
+    // One handler that throws must not take the others' connections with it.
+    installation.env.log(
+      `the 'connection' handler threw for a resumed connection, which is closed: ${(error as Error)?.stack ?? String(error)}`,
+    )
+    socket.destroy()
+    return
+  }
+  serverSocketChannel.publish({ socket })
+  if (timeout) resumeTimeout(socket, timeout)
+  if (!(flags & CONNECTION_FLAG.endEmitted)) startReading(socket)
+}
+
+/** What was left of the timeout runs out first; from then on, and from the first activity on, it is the full one again. */
+function resumeTimeout(socket: RestoredConnection['socket'], { full, remaining }: { full: number; remaining: number }): void {
+  if (!socket.timeout) socket.setTimeout(full)
+  if (socket.timeout !== full || remaining >= full) return
+  const { bytesRead, bytesWritten } = socket
+  const timer = setTimeout(() => {
+    if (!socket.destroyed && socket.timeout === full && socket.bytesRead === bytesRead && socket.bytesWritten === bytesWritten)
+      fireTimeout(socket)
+  }, remaining)
+  timer.unref()
+}
+
+const serverSocketChannel = diagnosticsChannel('net.server.socket')
