@@ -1,5 +1,8 @@
+import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { defineConfig, type Options } from 'tsup'
+
+const DOORS = { index: 'src/index.ts', net: 'src/net.ts', register: 'src/register.ts' }
 
 type Plugin = NonNullable<Options['esbuildPlugins']>[number]
 
@@ -11,8 +14,27 @@ type Plugin = NonNullable<Options['esbuildPlugins']>[number]
 const oneCore: Plugin = {
   name: 'one-core',
   setup(build) {
-    build.onResolve({ filter: /^\.\/core\.js$/ }, () => ({ path: './core.cjs', external: true }))
+    const isModule = build.initialOptions.format === 'esm'
+    build.onResolve({ filter: /^\.\/core\.js$/ }, () => (isModule ? { path: 'core', namespace: 'one-core' } : { path: './core.cjs', external: true }))
+    // Not `import './core.cjs'`: to find its names Node would parse the whole bundle in JavaScript, 35 ms of every start.
+    build.onLoad({ filter: /.*/, namespace: 'one-core' }, () => ({
+      contents: `import { createRequire } from 'node:module'\nexport const { ${namesOfDoors().join(', ')} } = createRequire(import.meta.url)('./core.cjs')`,
+    }))
   },
+}
+
+/** The values that the doors take from the core. */
+function namesOfDoors(): string[] {
+  const names = new Set<string>()
+  for (const door of Object.values(DOORS)) {
+    for (const [, list] of readFileSync(door, 'utf8').matchAll(/\{([^}]*)\} from '\.\/core\.js'/g)) {
+      for (const item of (list ?? '').split(',')) {
+        const name = item.trim().split(' as ')[0]
+        if (name && !name.startsWith('type ')) names.add(name)
+      }
+    }
+  }
+  return [...names]
 }
 
 /**
@@ -49,11 +71,15 @@ export default defineConfig([
     shims: true,
     noExternal: ['msgpackr'],
     esbuildPlugins: [pureMsgpackr],
+    // White space and comments only: less to read at every start, and stack traces keep their names.
+    esbuildOptions(options) {
+      options.minifyWhitespace = true
+    },
   },
   {
     ...shared,
     name: 'doors',
-    entry: { index: 'src/index.ts', net: 'src/net.ts', register: 'src/register.ts' },
+    entry: DOORS,
     format: ['esm', 'cjs'],
     dts: { compilerOptions: { stripInternal: true } },
     esbuildPlugins: [oneCore],

@@ -26,7 +26,7 @@ export function attach<S extends Server>(server: S, options?: AttachOptions): S 
   here.add(attached)
   const bound = boundAddress(server)
   if (bound) {
-    attached.listensOn({ ...bound, ipv6Only: false }, 0)
+    attached.listensOn(bound, 0)
     here.listening(attached)
   }
   return server

@@ -10,6 +10,8 @@ export class AttachedServer {
   readonly kind: 'raw' | 'http' | 'other'
   /** Name of the address it listens on, '' while it does not. */
   key = ''
+  /** The socket file of a server on a path, '' for any other. */
+  path = ''
   /** Arguments that `listen()` was called with, for the day its inherited listener starts to accept. */
   backlog = 511
 
@@ -21,6 +23,7 @@ export class AttachedServer {
 
   listensOn(address: ListeningAddress, backlog: number): void {
     this.key = addressKey(address)
+    this.path = address.family === 'unix' && address.address.startsWith('/') ? address.address : ''
     this.backlog = backlog || 511
   }
 }

@@ -6,7 +6,6 @@ import type { TsunagiError } from './errors.js'
 import { bootDone } from './handover/boot-done.js'
 import { Lifecycle } from './lifecycle.js'
 import { type ListenerKeeper, wrapListen } from './listener.js'
-import type { TcpConstructor } from './native/net-internals.js'
 import { gracePeriod } from './options.js'
 import { Desk } from './predecessor/desk.js'
 import type { Drain } from './predecessor/drain.js'
@@ -57,7 +56,7 @@ export class Installation implements ListenerKeeper {
 
   // ---- ListenerKeeper
 
-  inherit(attached: AttachedServer, _tcp: TcpConstructor): number | undefined {
+  inherit(attached: AttachedServer): number | undefined {
     for (const session of this.#sessions) {
       const fd = session.claim(attached)
       if (fd !== undefined) return fd

@@ -1,22 +1,37 @@
 import type { Server } from 'node:net'
 import { constants } from 'node:os'
+import { resolve } from 'node:path'
 import type { AttachedServer } from './attached-server.js'
+import type { ListeningAddress } from './channel/rendezvous.js'
+import type { Native } from './native/native.js'
 import {
   adoptListener,
   createServerHandle,
+  type Listen2,
   listen2Of,
+  pipeConstructor,
+  type ServerHandle,
   serverHandleOf,
   setListen2,
   setServerHandle,
-  type TcpConstructor,
-  type TcpHandle,
+  tcpConstructor,
 } from './native/net-internals.js'
 
 /** Who is asked for a listener where the address is taken, and told when a server listens on one of its own. */
 export interface ListenerKeeper {
   /** The predecessor's listening fd for the server's address, which the caller then owns; `undefined`: nobody hands it over. Throws what the server shall emit. */
-  inherit(attached: AttachedServer, tcp: TcpConstructor): number | undefined
+  inherit(attached: AttachedServer): number | undefined
   listening(attached: AttachedServer): void
+}
+
+/** What listen() was called for, once Node has resolved the address. A path has port and addressType -1. */
+interface Wanted {
+  address: string | null
+  port: number
+  addressType: number
+  backlog: number
+  fd: number | undefined
+  flags: number | undefined
 }
 
 /**
@@ -24,94 +39,124 @@ export interface ListenerKeeper {
  * only where that gives EADDRINUSE is the process that holds the address asked for its listener. Returns how to undo it.
  */
 export function wrapListen(attached: AttachedServer, keeper: ListenerKeeper): () => void {
-  const original = listen2Of(attached.server)
-  setListen2(attached.server, function listen2(address, port, addressType, backlog, fd, flags) {
-    const proceed = (at: { address: string | null; addressType: number }) =>
-      original.call(this, at.address, port, at.addressType, backlog, fd, flags)
-    const asNode = { address, addressType }
-    // Port 0 is never inherited; an fd, a path, SO_REUSEPORT and a cluster worker's handle have no address to meet at.
-    if (port <= 0 || addressType < 0 || typeof fd === 'number' || ((flags ?? 0) & UV_TCP_REUSEPORT) !== 0 || serverHandleOf(this)) {
-      proceed(asNode)
-      if (addressType >= 0) noteListening(attached, flags, backlog, keeper)
-      return
-    }
-    const attempt = bindAndListen(asNode, port, backlog, flags)
-    if (attempt === undefined) return proceed(asNode) // Node reports the error
-    if (attempt.error === 0) {
-      setServerHandle(this, attempt.handle)
-      proceed(attempt)
-      noteListening(attached, flags, backlog, keeper)
-      return
-    }
-    const tcp = attempt.handle.constructor
-    attempt.handle.close()
-    if (attempt.error !== -constants.errno.EADDRINUSE) return proceed(asNode)
-    try {
-      attached.listensOn(resolvedAddress(attempt, port, flags), backlog)
-      const inherited = keeper.inherit(attached, tcp)
-      if (inherited === undefined) {
-        attached.key = ''
-        return proceed(asNode)
-      }
-      setServerHandle(this, silentListener(tcp, inherited))
-      proceed(attempt)
-    } catch (error) {
+  const { server } = attached
+  const original = listen2Of(server)
+  setListen2(server, function listen2(this: Server, address, port, addressType, backlog, fd, flags) {
+    listenOrInherit(attached, keeper, { address, port, addressType, backlog, fd, flags }, (at) =>
+      original.call(this, at.address, port, at.addressType, backlog, fd, flags),
+    )
+  } satisfies Listen2)
+  return () => setListen2(server, original)
+}
+
+type Proceed = (at: { address: string | null; addressType: number }) => void
+
+function listenOrInherit(attached: AttachedServer, keeper: ListenerKeeper, wanted: Wanted, proceed: Proceed): void {
+  const { server } = attached
+  if (!hasAddressToMeetAt(server, wanted)) {
+    proceed(wanted)
+    return noteListening(attached, keeper, wanted)
+  }
+  const attempt = bindAndListen(wanted)
+  if (attempt === undefined) return proceed(wanted) // Node reports the error
+  if (attempt.handle && attempt.error === 0) {
+    setServerHandle(server, attempt.handle)
+    proceed(attempt)
+    return noteListening(attached, keeper, wanted)
+  }
+  attempt.handle?.close()
+  if (attempt.error !== -constants.errno.EADDRINUSE) return proceed(wanted)
+  try {
+    attached.listensOn(resolvedAddress(attempt, wanted), wanted.backlog)
+    const inherited = keeper.inherit(attached)
+    if (inherited === undefined) {
       attached.key = ''
-      process.nextTick(emitError, this, error)
+      return proceed(wanted)
     }
-  })
-  return () => setListen2(attached.server, original)
+    setServerHandle(server, silentListener(isPath(wanted) ? pipeConstructor() : tcpConstructor(), inherited))
+    proceed(attempt)
+  } catch (error) {
+    attached.key = ''
+    process.nextTick(emitError, server, error)
+  }
+}
+
+/** Port 0 is never inherited; an fd, SO_REUSEPORT and a cluster worker's handle have no address to meet at. */
+function hasAddressToMeetAt(server: Server, { port, fd, flags }: Wanted): boolean {
+  return port !== 0 && typeof fd !== 'number' && ((flags ?? 0) & UV_TCP_REUSEPORT) === 0 && serverHandleOf(server) === null
 }
 
 /** Lets an inherited listener accept, now that this process owns it. */
-export function startAccepting(attached: AttachedServer): void {
+export function startAccepting(native: Native, attached: AttachedServer): void {
   const handle = serverHandleOf(attached.server)
   if (handle === null || !Object.hasOwn(handle, 'listen')) return
-  delete (handle as Partial<TcpHandle>).listen
+  delete (handle as Partial<ServerHandle>).listen
   handle.listen(attached.backlog)
+  // As with a path that this process has bound: closing the server removes it.
+  if (attached.path) native.claimPipePath(handle.fd, attached.path)
 }
 
 /** Node's listen() runs to its end on this handle, 'listening' included, but the loop does not accept yet: the predecessor still does. */
-function silentListener(tcp: TcpConstructor, fd: number): TcpHandle {
-  const handle = adoptListener(tcp, fd)
+function silentListener(kind: ServerHandle['constructor'], fd: number): ServerHandle {
+  const handle = adoptListener(kind, fd)
   handle.listen = () => 0
   return handle
 }
 
-/** @note lib/net.js setupListenHandle: without an address `::` is tried first, then 0.0.0.0. libuv reports EADDRINUSE of bind(2) only at listen. */
-function bindAndListen(at: { address: string | null; addressType: number }, port: number, backlog: number, flags: number | undefined) {
-  const candidates = at.address
-    ? [{ address: at.address, addressType: at.addressType }]
+/**
+ * @note lib/net.js setupListenHandle: without an address `::` is tried first, then 0.0.0.0. For TCP libuv reports EADDRINUSE of bind(2)
+ * only at listen, for a path at once, without a handle.
+ */
+function bindAndListen(wanted: Wanted) {
+  const candidates = wanted.address
+    ? [{ address: wanted.address, addressType: wanted.addressType }]
     : [
         { address: '::', addressType: 6 },
         { address: '0.0.0.0', addressType: 4 },
       ]
   for (const candidate of candidates) {
-    const handle = createServerHandle(candidate.address, port, candidate.addressType, flags)
-    if (typeof handle !== 'number') return { ...candidate, handle, error: handle.listen(backlog || 511) }
+    const handle = createServerHandle(candidate.address, wanted.port, candidate.addressType, wanted.flags)
+    if (typeof handle !== 'number') return { ...candidate, handle, error: handle.listen(wanted.backlog || 511) }
+    if (isPath(wanted)) return { ...candidate, handle: undefined, error: handle }
   }
   return undefined
 }
 
-function noteListening(attached: AttachedServer, flags: number | undefined, backlog: number, keeper: ListenerKeeper): void {
-  const bound = boundAddress(attached.server)
+function noteListening(attached: AttachedServer, keeper: ListenerKeeper, { backlog, flags }: Wanted): void {
+  const bound = boundAddress(attached.server, flags)
   if (bound === undefined) return
-  attached.listensOn({ ...bound, ipv6Only: bound.family === 'IPv6' && ((flags ?? 0) & UV_TCP_IPV6ONLY) !== 0 }, backlog)
+  attached.listensOn(bound, backlog)
   keeper.listening(attached)
 }
 
-/** Where a server listens now, or `undefined` if it does not listen on TCP by a handle of its own. */
-export function boundAddress(server: Server): { family: 'IPv4' | 'IPv6'; address: string; port: number } | undefined {
+/** Where a server listens now, or `undefined` if it does not listen by a handle of its own, as a cluster worker does not. */
+export function boundAddress(server: Server, flags = 0): ListeningAddress | undefined {
   const handle = serverHandleOf(server)
-  if (handle === null || typeof handle.fd !== 'number' || handle.fd < 0 || handle.constructor.name !== 'TCP') return undefined
-  const name: { address?: string; port?: number; family?: string } = {}
-  if (handle.getsockname(name) !== 0) return undefined
-  return { family: name.family === 'IPv4' ? 'IPv4' : 'IPv6', address: name.address ?? '', port: name.port ?? 0 }
+  if (handle === null || typeof handle.fd !== 'number' || handle.fd < 0) return undefined
+  const address = server.address()
+  if (typeof address === 'string') return { family: 'unix', address: absolute(address) }
+  if (address === null) return undefined
+  const family = address.family === 'IPv4' ? ('IPv4' as const) : ('IPv6' as const)
+  return { family, address: canonical(address.address, family), port: address.port, ipv6Only: isIpv6Only(family, flags) }
 }
 
-function resolvedAddress(at: { address: string; addressType: number }, port: number, flags: number | undefined) {
+function resolvedAddress(at: { address: string; addressType: number }, wanted: Wanted): ListeningAddress {
+  if (isPath(wanted)) return { family: 'unix', address: absolute(at.address) }
   const family = at.addressType === 6 ? ('IPv6' as const) : ('IPv4' as const)
-  return { family, address: canonical(at.address, family), port, ipv6Only: family === 'IPv6' && ((flags ?? 0) & UV_TCP_IPV6ONLY) !== 0 }
+  return { family, address: canonical(at.address, family), port: wanted.port, ipv6Only: isIpv6Only(family, wanted.flags) }
+}
+
+function isPath({ port }: Wanted): boolean {
+  return port < 0
+}
+
+/** An abstract name, which begins with NUL, is no path (unix(7)). */
+function absolute(path: string): string {
+  return path.startsWith('\0') ? path : resolve(path)
+}
+
+function isIpv6Only(family: 'IPv4' | 'IPv6', flags: number | undefined): boolean {
+  return family === 'IPv6' && ((flags ?? 0) & UV_TCP_IPV6ONLY) !== 0
 }
 
 /** The spelling the kernel gives back from getsockname, so that both sides make the same key. */

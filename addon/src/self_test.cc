@@ -32,6 +32,10 @@ class Rig {
 
   // Runs the checks and tears down whatever came to be. Empty when all is well.
   std::string Run() {
+    if (uv_handle_size(UV_NAMED_PIPE) != sizeof(uv_pipe_t) || uv_handle_size(UV_TCP) != sizeof(uv_tcp_t) ||
+        uv_req_size(UV_WRITE) != sizeof(uv_write_t)) {
+      return "libuv's handles or requests have another size";
+    }
     if (int error = uv_loop_init(&loop_)) return Failed("uv_loop_init", error);
     std::string difference = Check();
     if (pipe_ready_) uv_close(reinterpret_cast<uv_handle_t*>(&pipe_), nullptr);

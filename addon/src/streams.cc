@@ -3,6 +3,7 @@
 #include <uv.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <vector>
@@ -102,12 +103,48 @@ Napi::Value StopReading(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), found);
 }
 
+// libuv unlinks a bound pipe's path when the handle closes (uv__pipe_close). A listener that was handed over must leave the path alone,
+// and one that was inherited must take it along: uv_pipe_open knows no path.
+// @note uv_pipe_t.pipe_fname of uv/unix.h, freed with uv__free, which is free() as long as nobody calls uv_replace_allocator: Node does not.
+void ReplacePipePath(uv_stream_t* stream, char* path) {
+  auto* pipe = reinterpret_cast<uv_pipe_t*>(stream);
+  free(const_cast<char*>(pipe->pipe_fname));
+  pipe->pipe_fname = path;
+}
+
+uv_stream_t* FindPipe(Napi::Env env, int fd, const char* function) {
+  uv_stream_t* stream = StreamIndex(env).Find(fd);
+  if (stream != nullptr && stream->type == UV_NAMED_PIPE) return stream;
+  ThrowErrnoBecause(env, EBADF, function, "no pipe with fd " + std::to_string(fd) + " on this loop");
+  return nullptr;
+}
+
+Napi::Value ClaimPipePath(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (!Accept(info, {{"fd", Kind::kFd}, {"path", Kind::kPath}})) return {};
+  uv_stream_t* stream = FindPipe(env, info[0].As<Napi::Number>(), "claimPipePath");
+  if (stream == nullptr) return {};
+  char* path = strdup(info[1].As<Napi::String>().Utf8Value().c_str());
+  if (path == nullptr) return ThrowErrno(env, ENOMEM, "claimPipePath");
+  ReplacePipePath(stream, path);
+  return env.Undefined();
+}
+
+Napi::Value DisclaimPipePath(const Napi::CallbackInfo& info) {
+  if (!Accept(info, {{"fd", Kind::kFd}})) return {};
+  uv_stream_t* stream = FindPipe(info.Env(), info[0].As<Napi::Number>(), "disclaimPipePath");
+  if (stream != nullptr) ReplacePipePath(stream, nullptr);
+  return {};
+}
+
 }  // namespace
 
 void InitStreams(Napi::Env env, Napi::Object exports) {
   Export<WriteQueueSizes>(env, exports, "writeQueueSizes");
   Export<CopyWriteQueues>(env, exports, "copyWriteQueues");
   Export<StopReading>(env, exports, "stopReading");
+  Export<ClaimPipePath>(env, exports, "claimPipePath");
+  Export<DisclaimPipePath>(env, exports, "disclaimPipePath");
 }
 
 }  // namespace tsunagi

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto'
 import { lstatSync, mkdirSync, readFileSync, readlinkSync, type Stats } from 'node:fs'
 import { join } from 'node:path'
 import { TsunagiError } from '../errors.js'
@@ -8,23 +7,30 @@ import { TsunagiError } from '../errors.js'
  * The names are hashes, since a socket path has 108 bytes (unix(7)).
  */
 
-/** A listening address as the kernel has it. `dual` is an IPv6 wildcard that takes IPv4 as well. */
-export interface ListeningAddress {
-  family: 'IPv4' | 'IPv6'
-  address: string
-  port: number
-  ipv6Only: boolean
-}
+/** A listening address as the kernel has it. An IPv6 wildcard that is not `ipv6Only` takes IPv4 as well; a unix address is an absolute path, or an abstract name. */
+export type ListeningAddress =
+  | { family: 'IPv4' | 'IPv6'; address: string; port: number; ipv6Only: boolean }
+  | { family: 'unix'; address: string }
 
-/** The name of an address in messages and reports, such as `tcp6 [::]:7000` or `tcp4 127.0.0.1:7000`. */
-export function addressKey({ family, address, port, ipv6Only }: ListeningAddress): string {
-  return family === 'IPv4' ? `tcp4 ${address}:${port}` : `tcp6 [${address}]:${port}${ipv6Only ? ' v6only' : ''}`
+/** The name of an address in messages and reports, such as `tcp6 [::]:7000`, `tcp4 127.0.0.1:7000` or `unix /run/app.sock`. */
+export function addressKey(at: ListeningAddress): string {
+  if (at.family === 'unix') return `unix ${at.address.replace(/^\0/, '@')}`
+  return at.family === 'IPv4' ? `tcp4 ${at.address}:${at.port}` : `tcp6 [${at.address}]:${at.port}${at.ipv6Only ? ' v6only' : ''}`
 }
 
 /** Path of the control socket that belongs to an address key in this network namespace. */
 export function controlSocketPath(directory: string, key: string): string {
-  const hash = createHash('sha256').update(`${networkNamespace()}\0${key}`).digest('base64url')
-  return join(directory, `${hash.slice(0, 32)}.sock`)
+  return join(directory, `${fingerprint(`${networkNamespace()}\0${key}`)}.sock`)
+}
+
+/**
+ * FNV-1a over UTF-8, 32 bits from the front and 32 from the back. It only has to be short and alike in both processes, whose hello names the
+ * address itself: node:crypto would cost every start 3 ms.
+ */
+function fingerprint(text: string): string {
+  const bytes = Buffer.from(text)
+  const fnv = (input: Uint8Array) => input.reduce((hash, byte) => Math.imul(hash ^ byte, 0x01000193), 0x811c9dc5 | 0) >>> 0
+  return [bytes, bytes.toReversed()].map((input) => fnv(input).toString(16).padStart(8, '0')).join('')
 }
 
 /**

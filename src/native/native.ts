@@ -65,6 +65,10 @@ export interface Native {
   copyWriteQueues(fds: Int32Array): Uint8Array[]
   /** uv_read_stop for each: nothing more leaves the kernel for these handles. Returns how many streams were found. */
   stopReading(fds: Int32Array): number
+  /** libuv unlinks `path` when the pipe handle with this fd closes: for a listener that was inherited. */
+  claimPipePath(fd: number, path: string): void
+  /** The inverse: closing the handle leaves the path alone. */
+  disclaimPipePath(fd: number): void
 
   // --- verification (addon/src/verify.cc)
 
@@ -145,6 +149,8 @@ export const NATIVE_NAMES = [
   'writeQueueSizes',
   'copyWriteQueues',
   'stopReading',
+  'claimPipePath',
+  'disclaimPipePath',
   'inspectTcp',
   'socketAddresses',
   'selfTest',

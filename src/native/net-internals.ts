@@ -22,6 +22,9 @@ export interface TcpHandle {
   readonly constructor: new (type: number) => TcpHandle
 }
 
+/** A listening handle: TCP or, for a path, Pipe (src/pipe_wrap.cc). */
+export type ServerHandle = TcpHandle
+
 interface BufferedWrite {
   chunk: Uint8Array | string
   encoding: BufferEncoding | 'buffer'
@@ -89,8 +92,8 @@ export const listen2Of = (server: Server): Listen2 => serverInternals(server)._l
 export const setListen2 = (server: Server, listen2: Listen2): void => {
   serverInternals(server)._listen2 = listen2
 }
-export const serverHandleOf = (server: Server): TcpHandle | null => serverInternals(server)._handle
-export const setServerHandle = (server: Server, handle: TcpHandle | null): void => {
+export const serverHandleOf = (server: Server): ServerHandle | null => serverInternals(server)._handle
+export const setServerHandle = (server: Server, handle: ServerHandle | null): void => {
   serverInternals(server)._handle = handle
 }
 export const serverFdOf = (server: Server): number => serverInternals(server)._handle?.fd ?? -1
@@ -120,7 +123,26 @@ export function adoptListener(tcp: TcpConstructor, fd: number, server?: Server, 
 
 export type TcpConstructor = new (type: number) => TcpHandle
 
-/** @note src/tcp_wrap.h: enum SocketType { SOCKET, SERVER }. */
+/** Node does not export its handle classes: they are taken from a handle that is made for it, once. */
+export function tcpConstructor(): TcpConstructor {
+  constructors.tcp ??= constructorOf(createServerHandle('0.0.0.0', 0, 4, 0))
+  return constructors.tcp
+}
+
+export function pipeConstructor(): TcpConstructor {
+  constructors.pipe ??= constructorOf(createServerHandle(`\0tsunagi.${process.pid}.${Date.now()}`, -1, -1, 0))
+  return constructors.pipe
+}
+
+const constructors: { tcp?: TcpConstructor; pipe?: TcpConstructor } = {}
+
+function constructorOf(handle: TcpHandle | number): TcpConstructor {
+  if (typeof handle === 'number') throw systemError(handle, 'bind')
+  handle.close()
+  return handle.constructor
+}
+
+/** @note src/tcp_wrap.h and src/pipe_wrap.h: enum SocketType { SOCKET, SERVER }. */
 const TCP_SOCKET = 0
 const TCP_SERVER = 1
 

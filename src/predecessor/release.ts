@@ -56,8 +56,9 @@ export function release(installation: Installation, handed: Handed, sinkFor: (in
     if (again) detached.handle.close() // else libuv would go on writing what has moved
     connections.set(index, { socket, detached, again })
   })
-  const listeners = frozen.claimed.map(({ server }) => {
+  const listeners = frozen.claimed.map(({ server, path }) => {
     const handle = serverHandleOf(server) as TcpHandle & { onconnection: unknown }
+    if (path) native.disclaimPipePath(handle.fd) // or closing it would unlink the path under the successor
     const listener = { fd: native.duplicateFd(handle.fd), tcp: handle.constructor, onconnection: handle.onconnection }
     handle.close()
     setServerHandle(server, null)
@@ -83,16 +84,17 @@ export function letGo(installation: Installation, { connections, listeners }: Re
  * The successor is dead and had not resumed. What it had not started is served on here as if nothing had happened; what it may have
  * touched cannot be vouched for and is destroyed, with the events that the application expects of a lost connection.
  */
-export function takeBack(released: Released, started: ReadonlySet<number>): void {
+export function takeBack(installation: Installation, released: Released, started: ReadonlySet<number>): void {
   for (const [index, { socket, detached, again }] of released.connections) {
     unbecomeMoved(socket)
     reattach(socket, detached, again)
     if (started.has(index)) socket.destroy()
   }
-  released.frozen.claimed.forEach(({ server, backlog }, i) => {
+  released.frozen.claimed.forEach(({ server, backlog, path }, i) => {
     const { fd, tcp, onconnection } = released.listeners[i] as Released['listeners'][number]
     const handle = adoptListener(tcp, fd, server, onconnection)
     setServerHandle(server, handle)
     handle.listen(backlog)
+    if (path) installation.env.native.claimPipePath(handle.fd, path)
   })
 }

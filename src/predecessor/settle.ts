@@ -76,7 +76,7 @@ export class Settlement {
     this.#handed = undefined
     clearTimeout(this.#keepAlive)
     const { desk, timers, env } = this.#installation
-    takeBack(handed, this.#started)
+    takeBack(this.#installation, handed, this.#started)
     timers.unmute()
     for (const { index, kind, data } of this.#waiting?.splice(0) ?? []) {
       if (this.#started.has(index)) continue

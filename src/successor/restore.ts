@@ -6,7 +6,7 @@ import { type BlobField, CONNECTION_FLAG, NO_SERVER } from '../channel/messages.
 import type { TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
 import { VERIFY_COLUMN, VERIFY_COLUMNS } from '../native/native.js'
-import { createParkedSocket, type TcpConstructor } from '../native/net-internals.js'
+import { createParkedSocket, tcpConstructor } from '../native/net-internals.js'
 import type { Arrived } from './receive.js'
 
 /** One connection, checked, with its socket made but not yet opened: nothing of it has been touched. */
@@ -37,7 +37,6 @@ export function restore(
   installation: Installation,
   { record, segments, fds }: Arrived,
   servers: ReadonlyMap<string, AttachedServer>,
-  tcp: TcpConstructor,
 ): Restored {
   const refused = new Map<number, string>()
   const figures = installation.env.native.inspectTcp(Int32Array.from(fds))
@@ -48,6 +47,7 @@ export function restore(
   }
   for (const [index, feature] of record.required) refused.set(index, `it needs "${feature}", which this version does not know`)
 
+  const tcp = tcpConstructor()
   const connections: RestoredConnection[] = []
   const byIndex = new Map<number, RestoredConnection>()
   const highWaterMarks = new Map(

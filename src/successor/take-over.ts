@@ -2,7 +2,6 @@ import { TsunagiError } from '../errors.js'
 import { countReasons, type HandoverReport, PhaseTimer, publishReport, reportLine } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import { startAccepting } from '../listener.js'
-import { serverHandleOf, type TcpConstructor } from '../native/net-internals.js'
 import { awaitVerdict } from './await-verdict.js'
 import { deliverLate } from './late-writes.js'
 import { type Aborted, type Arrived, receive } from './receive.js'
@@ -66,7 +65,7 @@ function receiveAndRestore(installation: Installation, session: Session, timer: 
 
 function restoreOrRefuse(installation: Installation, session: Session, arrived: Arrived): Restored {
   try {
-    return restore(installation, arrived, session.claimed, tcpConstructor(session))
+    return restore(installation, arrived, session.claimed)
   } catch (error) {
     const { code, message } = error as TsunagiError
     session.channel.send({ type: 'nack', code: code ?? 'ERR_TSUNAGI_REFUSED', reason: message })
@@ -107,7 +106,7 @@ function finish(installation: Installation, session: Session, restored: Restored
 /** The listeners accept here from now on, and the next version finds this process. */
 export function serveListeners(installation: Installation, session: Session): void {
   for (const attached of session.claimed.values()) {
-    startAccepting(attached)
+    startAccepting(installation.env.native, attached)
     installation.desk.publish(attached.key)
   }
 }
@@ -129,17 +128,6 @@ function prepare({ env }: Installation, connections: number): void {
     )
   }
   env.native.growFdTable(open + connections + SPARE_FDS)
-}
-
-function tcpConstructor(session: Session): TcpConstructor {
-  for (const { server } of session.claimed.values()) {
-    const handle = serverHandleOf(server)
-    if (handle) return handle.constructor
-  }
-  throw new TsunagiError('ERR_TSUNAGI_ABORTED', 'Every server that was to take over was closed before it could.', {
-    phase: 'restore',
-    serving: true,
-  })
 }
 
 function sumBytes({ connections }: Restored, field: 'unread' | 'unsent'): number {

@@ -1,0 +1,46 @@
+/**
+ * A chat, a bulk echo and a status page that go on while you start the next version of them: npm start, and npm start again elsewhere.
+ * Ports and the interface come from CHAT_PORT, BULK_PORT, STATUS_PORT and HOST.
+ */
+import { owned, ready, retiring } from 'tsunagi'
+import { createBulk } from './bulk.js'
+import { createChat } from './chat.js'
+import { createStatus, lastHandover } from './status.js'
+
+const host = process.env.HOST ?? '127.0.0.1'
+const chat = createChat()
+const bulk = createBulk()
+const status = createStatus({ chat, bulk })
+
+const ports = {
+  chat: listen(chat, 'CHAT_PORT', 7000),
+  bulk: listen(bulk, 'BULK_PORT', 7001),
+  status: listen(status, 'STATUS_PORT', 3000),
+}
+
+await Promise.all(Object.values(ports))
+ready() // without it, ready is the end of this file, and that waits for owned()
+await owned() // at once, or as soon as the process before this one has handed over
+const { generation, moved, predecessor } = lastHandover() ?? { generation: 1 }
+const since = generation === 1 ? 'started' : `took ${moved} connection${moved === 1 ? '' : 's'} over from process ${predecessor}`
+console.log(`
+process ${process.pid}, generation ${generation}: ${since}
+
+  chat    nc ${host} ${await ports.chat}         join, and say who you are in the first line
+  bulk    nc -N ${host} ${await ports.bulk} <file >copy  gives back what it gets
+  status  http://${host}:${await ports.status}/
+
+reload: start it again in another terminal: npm start
+`)
+retiring.addEventListener('abort', () => console.log(`process ${process.pid} has handed over and leaves; nobody noticed`))
+
+/** The port, once the server listens on it. */
+function listen(server, variable, usual) {
+  const port = Number(process.env[variable] ?? usual)
+  server.on('error', (error) => {
+    const inUse = `${host}:${port} is in use, and not by an earlier start of this program. Choose another port: ${variable}=${port + 10} npm start`
+    console.error(error.code === 'EADDRINUSE' ? inUse : error.message)
+    process.exit(1)
+  })
+  return new Promise((resolve) => server.listen(port, host, () => resolve(server.address().port)))
+}
