@@ -6,6 +6,8 @@ import type { AttachOptions } from './options.js'
 export class AttachedServer {
   readonly server: Server
   readonly options: Required<AttachOptions>
+  /** Whether somebody attached it: then its connections move without further asking. `register` takes in servers that never heard of it. */
+  readonly asked: boolean
   /** Whether its connections can move today; the others drain. */
   readonly kind: 'raw' | 'http' | 'other'
   /** Name of the address it listens on, '' while it does not. */
@@ -15,9 +17,10 @@ export class AttachedServer {
   /** Arguments that `listen()` was called with, for the day its inherited listener starts to accept. */
   backlog = 511
 
-  constructor(server: Server, options: Required<AttachOptions>) {
+  constructor(server: Server, options: Required<AttachOptions>, asked = true) {
     this.server = server
     this.options = options
+    this.asked = asked
     this.kind = kindOf(server)
   }
 

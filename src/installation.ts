@@ -4,8 +4,10 @@ import type { StateDefinition } from './channel/messages.js'
 import type { Env } from './env.js'
 import type { TsunagiError } from './errors.js'
 import { bootDone } from './handover/boot-done.js'
+import { Holds } from './holds.js'
 import { Lifecycle } from './lifecycle.js'
 import { type ListenerKeeper, wrapListen } from './listener.js'
+import { type MoveRule, readMoveRule } from './move-rule.js'
 import { gracePeriod } from './options.js'
 import { Desk } from './predecessor/desk.js'
 import type { Drain } from './predecessor/drain.js'
@@ -26,6 +28,10 @@ export class Installation implements ListenerKeeper {
   readonly carried = new CarriedState()
   readonly lifecycle = new Lifecycle()
   readonly resumption = new Resumption()
+  readonly holds = new Holds()
+  readonly moveRule: MoveRule
+  /** What the process that started this one as its successor gave it. */
+  readonly token: string
   readonly finder = new ConnectionFinder()
   readonly timers = new RepeatingTimers()
   readonly desk = new Desk(this)
@@ -36,6 +42,9 @@ export class Installation implements ListenerKeeper {
   constructor(env: Env) {
     this.env = env
     this.grace = gracePeriod(env.environment)
+    this.moveRule = readMoveRule(env.environment, process.argv[1])
+    this.token = env.environment['TSUNAGI_TOKEN'] ?? ''
+    delete env.environment['TSUNAGI_TOKEN'] // it is ours alone, not our children's
     process.once('exit', () => this.desk.close())
   }
 

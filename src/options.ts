@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net'
+import type { HandoverMode } from './channel/messages.js'
 import { misuse } from './errors.js'
 
 /** What to do with one connection at a handover. */
@@ -30,6 +31,15 @@ export function resolveOptions(options: AttachOptions = {}): Required<AttachOpti
     )
   }
   return { ...DEFAULTS, ...options }
+}
+
+/** How connections move: `TSUNAGI_MODE`, as the new version was started with. @default 'auto' */
+export function handoverMode(environment: NodeJS.ProcessEnv): HandoverMode {
+  const given = environment['TSUNAGI_MODE'] || 'auto'
+  if (given !== 'auto' && given !== 'atomic' && given !== 'rolling') {
+    throw misuse('ERR_TSUNAGI_OPTION', `TSUNAGI_MODE is atomic, rolling or auto, not "${given}".`)
+  }
+  return given
 }
 
 /** Milliseconds that what stays behind may take to end by itself. `TSUNAGI_GRACE`, in seconds. @default 30 s */

@@ -61,6 +61,16 @@ export class CarriedState {
     yield* this.#arrived.get(socket) ?? []
   }
 
+  hasServerState(servers: Iterable<Server>): boolean {
+    for (const server of servers) if (this.#servers.get(server)?.size) return true
+    return false
+  }
+
+  /** Whether the application carries something for this connection, which shows that it knows of handovers. */
+  asksFor(socket: Socket): boolean {
+    return this.#sockets.has(socket)
+  }
+
   /** Names and versions of what connections carry in this process, as declared. */
   definitions(): Iterable<[string, Definition]> {
     return this.#definitions

@@ -72,17 +72,23 @@ const object =
 const NO_FRAME: Frame = { payload: new Uint8Array(), segments: [], fds: [] }
 
 const SHAPES = {
-  hello: { protocolMin: count, protocolMax: count, pid: count, version: text, node: text, address: text },
+  hello: { protocolMin: count, protocolMax: count, pid: count, version: text, node: text, address: text, token: text },
   welcome: { protocol: count, pid: count, version: text, node: text, generation: count },
   refused: { code: text, reason: text },
   claim: { address: text },
   listener: { address: text, found: flag },
-  ready: { claimed: list(text, 10_000), states: list(object({ scope: text, name: text, version: integer, migrates: flag }), 10_000) },
+  ready: {
+    claimed: list(text, 10_000),
+    states: list(object({ scope: text, name: text, version: integer, migrates: flag }), 10_000),
+    mode: oneOf('auto', 'atomic', 'rolling'),
+  },
   prepare: { connections: connection, bytes: count },
   go: {},
   fds: { count },
   transfer: {
     count: connection,
+    base: count,
+    more: count,
     servers: list(text, 10_000),
     server: bytes,
     flags: bytes,
@@ -100,7 +106,7 @@ const SHAPES = {
   abort: { code: text, reason: text, again: flag },
   started: { connections: list(connection) },
   resumed: {},
-  late: { connection, kind: oneOf('write', 'end', 'destroy') },
+  late: { connection: count, kind: oneOf('write', 'end', 'destroy') },
   left: {},
 } satisfies Record<MessageType, Shape>
 

@@ -15,6 +15,7 @@
  *         ◀────────────────────────── commit    from here the successor owns what it acked           (or abort)
  *   started … resumed ──────────────▶           how far it has come
  *         ◀────────────────────────── late …    writes of code that was still running
+ *         ◀────────────────────────── prepare   again, as often as there are connections to follow
  *         ◀────────────────────────── left      the predecessor has drained
  */
 
@@ -55,6 +56,8 @@ export interface Hello {
   node: string
   /** Address key of the listener it wants (see rendezvous). */
   address: string
+  /** What the process that asked for the reload gave this one, '' for a process that was started by itself. */
+  token: string
 }
 
 export interface Welcome {
@@ -98,8 +101,13 @@ export interface Ready {
   type: 'ready'
   claimed: string[]
   states: StateDefinition[]
+  mode: HandoverMode
 }
 
+/** One transaction for all connections, or the listeners with a few first and the rest in batches; 'auto': by number and bytes pending. */
+export type HandoverMode = 'auto' | 'atomic' | 'rolling'
+
+/** What the next transaction is about: the first has the listeners, each is answered by `go`. */
 export interface Prepare {
   type: 'prepare'
   connections: number
@@ -123,6 +131,10 @@ export type BlobField = Uint8Array | number
 export interface Transfer {
   type: 'transfer'
   count: number
+  /** Number of this transaction's first connection among all that moved to this successor: late writes name connections by it. */
+  base: number
+  /** Connections that are to follow in further transactions. */
+  more: number
   /** Address keys of the servers; `server` holds indexes into it. */
   servers: string[]
   /** Uint16: index into `servers`, NO_SERVER for a socket that came along with carried state. */

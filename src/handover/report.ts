@@ -10,8 +10,9 @@ export interface HandoverReport {
   successor: number
   /** Address keys of the listeners that moved. */
   listeners: string[]
-  /** Connections that moved. */
+  /** Connections that moved, and by which rule. */
   moved: number
+  movedBy: { rule: string; connections: number }[]
   /** Connections that did not, by reason. */
   stayed: { reason: string; connections: number }[]
   /** Bytes that moved in buffers: read and not consumed, written and not sent, carried state. */
@@ -43,11 +44,53 @@ export class PhaseTimer {
   }
 }
 
-/** Counts reasons. */
-export function countReasons(reasons: Iterable<string>): { reason: string; connections: number }[] {
-  const counts = new Map<string, number>()
-  for (const reason of reasons) counts.set(reason, (counts.get(reason) ?? 0) + 1)
-  return [...counts].map(([reason, connections]) => ({ reason, connections }))
+/** Adds up the transactions of one handover. */
+export class Tally {
+  #moved = 0
+  readonly #rules = new Map<string, number>()
+  readonly #stayed = new Map<string, number>()
+  #unreadBytes = 0
+  #unsentBytes = 0
+  #carriedBytes = 0
+  readonly #phases: HandoverReport['phases'] = {}
+  /** Milliseconds that the last transaction kept this process busy. */
+  lastBlockMs = 0
+
+  move(rule: string): void {
+    this.#moved++
+    this.#rules.set(rule, (this.#rules.get(rule) ?? 0) + 1)
+  }
+
+  stay(reason: string, connections = 1): void {
+    if (connections > 0) this.#stayed.set(reason, (this.#stayed.get(reason) ?? 0) + connections)
+  }
+
+  bytes(unread: number, unsent: number, carried: number): void {
+    this.#unreadBytes += unread
+    this.#unsentBytes += unsent
+    this.#carriedBytes += carried
+  }
+
+  time(phases: HandoverReport['phases']): void {
+    let total = 0
+    for (const [phase, us] of Object.entries(phases) as [Phase, number][]) {
+      this.#phases[phase] = (this.#phases[phase] ?? 0) + us
+      total += us
+    }
+    this.lastBlockMs = total / 1000
+  }
+
+  figures() {
+    return {
+      moved: this.#moved,
+      movedBy: [...this.#rules].map(([rule, connections]) => ({ rule, connections })),
+      stayed: [...this.#stayed].map(([reason, connections]) => ({ reason, connections })),
+      unreadBytes: this.#unreadBytes,
+      unsentBytes: this.#unsentBytes,
+      carriedBytes: this.#carriedBytes,
+      phases: this.#phases,
+    }
+  }
 }
 
 /** Everyone who subscribed to `tsunagi.handover` gets the same object that the servers' events carry. */

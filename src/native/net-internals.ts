@@ -254,6 +254,12 @@ export function detach(socket: Socket, standIn: Socket): Detached {
   return detached
 }
 
+/** Undoes `stopReading` of the addon, of which JS knows nothing. */
+export function resumeReading(socket: Socket): void {
+  const { _handle } = internals(socket)
+  if (_handle?.reading) _handle.readStart()
+}
+
 /**
  * The inverse of `detach`. With `fd` the handle was closed, because libuv still held `unsent` bytes of a write in flight: it gets a new
  * one, and that write goes on there before anything that is buffered behind it.

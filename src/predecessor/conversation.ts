@@ -1,34 +1,44 @@
 import type { Received } from '../channel/codec.js'
 import type { Peer } from '../channel/control-socket.js'
-import { type Message, type MessageOf, PROTOCOL, type StateDefinition } from '../channel/messages.js'
-import { isSameFamily } from '../channel/rendezvous.js'
-import { type ErrorCode, TsunagiError } from '../errors.js'
+import type { Message, MessageOf, StateDefinition } from '../channel/messages.js'
+import { TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
 import { serverFdOf } from '../native/net-internals.js'
 import { VERSION } from '../version.js'
+import type { Scope } from './freeze.js'
 import { type HandedOver, handOver } from './hand-over.js'
+import { agreedProtocol, refusalOfHello, refusalOfStates, unmigratableNames } from './negotiate.js'
+import { quiesce } from './quiesce.js'
 import { Settlement } from './settle.js'
 
-/** One successor, from its hello to its resumption. At most one of a process is past `welcome` at any time. */
+/** One successor, from its hello to the end of this process. At most one of a process is past `welcome` at any time. */
 export class Conversation {
   readonly #installation: Installation
   readonly #peer: Peer
+  readonly #settlement: Settlement
   #claimed = new Set<string>()
   #states: StateDefinition[] = []
   #welcomed = false
   #attempts = 0
+  /** What the next `go` starts. */
+  #scope: Scope | undefined
 
   constructor(installation: Installation, peer: Peer) {
     this.#installation = installation
     this.#peer = peer
-    peer.channel.listen({
-      onMessage: (received) => this.#channelOnMessage(received),
-      onClose: () => this.#end(),
-    })
+    this.#settlement = new Settlement(installation, peer, () => this.#continue())
+    this.#listen()
   }
 
   get pid(): number {
     return this.#peer.credentials.pid
+  }
+
+  #listen(): void {
+    this.#peer.channel.listen({
+      onMessage: (received) => this.#channelOnMessage(received),
+      onClose: (reason) => this.#end(reason),
+    })
   }
 
   #channelOnMessage({ message, fds }: Received): void {
@@ -39,36 +49,38 @@ export class Conversation {
       case 'claim':
         return this.#offer(message.address)
       case 'ready':
-        return this.#prepare(message)
+        return this.#prepareFirst(message)
       case 'go':
         return this.#go()
+      case 'started':
+        return this.#settlement.started(message.connections)
+      case 'resumed':
+        return this.#settlement.resumed()
       case 'ack':
       case 'nack':
         return // it crossed our abort
       default:
-        throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', `The successor sent "${message.type}" before the handover.`, { phase: 'negotiate' })
+        throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', `The successor sent "${message.type}", which is not for a predecessor.`, {
+          phase: 'negotiate',
+        })
     }
   }
 
   #welcome(hello: MessageOf<'hello'>): void {
-    const refusal = this.#refusal(hello)
+    const attached = this.#installation.serverAt(hello.address)
+    const fd = attached ? serverFdOf(attached.server) : -1
+    const refusal = refusalOfHello(this.#installation, this.#peer.credentials, hello, fd)
     if (refusal) {
       this.#send({ type: 'refused', ...refusal })
       return this.#peer.channel.close()
     }
-    const attached = this.#installation.serverAt(hello.address)
-    const fd = attached ? serverFdOf(attached.server) : -1
-    if (fd < 0) {
-      this.#send({ type: 'refused', code: 'RELATED', reason: 'this process does not listen there any more' })
-      return this.#peer.channel.close()
-    }
     this.#welcomed = true
-    this.#installation.desk.busyWith = this
+    this.#installation.desk.serve(this)
     this.#claimed.add(hello.address)
     this.#send(
       {
         type: 'welcome',
-        protocol: Math.min(PROTOCOL.max, hello.protocolMax),
+        protocol: agreedProtocol(hello),
         pid: process.pid,
         version: VERSION,
         node: process.version,
@@ -78,25 +90,6 @@ export class Conversation {
     )
   }
 
-  #refusal(hello: MessageOf<'hello'>): { code: ErrorCode | 'RELATED'; reason: string } | undefined {
-    const { uid, pid } = this.#peer.credentials
-    const own = process.geteuid?.() ?? 0
-    if (uid !== own) return { code: 'ERR_TSUNAGI_PEER', reason: `it runs as uid ${uid}, process ${process.pid} as uid ${own}` }
-    if (pid === process.pid || isSameFamily(pid, process.pid))
-      return { code: 'RELATED', reason: 'it is a parent or child of the process that listens there' }
-    if (hello.protocolMin > PROTOCOL.max || hello.protocolMax < PROTOCOL.min) {
-      return {
-        code: 'ERR_TSUNAGI_PROTOCOL',
-        reason: `it speaks protocol ${hello.protocolMin} to ${hello.protocolMax} (tsunagi ${hello.version}), process ${process.pid} speaks ${PROTOCOL.min} to ${PROTOCOL.max} (tsunagi ${VERSION})`,
-      }
-    }
-    const { busyWith } = this.#installation.desk
-    if (busyWith) return { code: 'ERR_TSUNAGI_BUSY', reason: `process ${busyWith.pid} is taking over from process ${process.pid} just now` }
-    if (!this.#installation.lifecycle.isOwner)
-      return { code: 'ERR_TSUNAGI_BUSY', reason: `process ${process.pid} has not taken over yet itself, or has just handed over` }
-    return undefined
-  }
-
   #offer(address: string): void {
     const attached = this.#welcomed ? this.#installation.serverAt(address) : undefined
     const fd = attached ? serverFdOf(attached.server) : -1
@@ -104,99 +97,79 @@ export class Conversation {
     this.#send({ type: 'listener', address, found: fd >= 0 }, fd >= 0 ? [fd] : [])
   }
 
-  #prepare(ready: MessageOf<'ready'>): void {
+  #prepareFirst(ready: MessageOf<'ready'>): void {
     if (!this.#welcomed)
       throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', 'The successor sent "ready" before "hello".', { phase: 'negotiate' })
     this.#claimed = new Set(ready.claimed.filter((key) => this.#claimed.has(key)))
     this.#states = ready.states
-    const refusal = this.#stateRefusal()
+    const refusal = refusalOfStates(this.#installation, ready)
     if (refusal) {
-      this.#send({ type: 'refused', code: 'ERR_TSUNAGI_STATE_VERSION', reason: refusal })
+      this.#send({ type: 'refused', ...refusal })
       return this.#peer.channel.close()
     }
-    const connections = [...this.#installation.finder.find(this.#installation.servers).values()].reduce(
-      (sum, { length }) => sum + length,
-      0,
-    )
-    this.#send({ type: 'prepare', connections, bytes: 0 })
+    this.#prepare(this.#settlement.firstScope(ready.mode))
   }
 
-  /** Server-wide state in a version that the new code cannot take refuses the whole handover, before anything is frozen. */
-  #stateRefusal(): string | undefined {
-    for (const attached of this.#installation.servers) {
-      for (const [name, { version }] of this.#installation.carried.ofServer(attached.server)) {
-        const theirs = this.#states.find((state) => state.scope === attached.key && state.name === name)
-        if (theirs && theirs.version !== version && !theirs.migrates) {
-          return `the server at ${attached.key} carries ${JSON.stringify(name)} in version ${version}, the new code declares version ${theirs.version} and no migrate function`
-        }
-      }
-    }
-    return undefined
+  /** The next transaction, after one has been resumed. */
+  #continue(): void {
+    const next = this.#scope === undefined && !this.#peer.channel.closed ? this.#settlement.nextScope() : undefined
+    if (next) this.#prepare(next)
   }
 
-  /** What connections carry and the new code cannot take; a name it does not declare counts as version 0. */
-  #unmigratable(): Map<string, string> {
-    const versions = new Map<string, Set<number>>()
-    for (const sockets of this.#installation.finder.find(this.#installation.servers).values()) {
-      for (const socket of sockets) {
-        for (const [name, { version }] of this.#installation.carried.everythingOf(socket)) {
-          versions.set(name, (versions.get(name) ?? new Set()).add(version))
-        }
-      }
-    }
-    const unmigratable = new Map<string, string>()
-    for (const [name, held] of versions) {
-      const theirs = this.#states.find((state) => state.scope === '' && state.name === name) ?? { version: 0, migrates: false }
-      const foreign = [...held].find((version) => version !== theirs.version)
-      if (foreign !== undefined && !theirs.migrates) {
-        unmigratable.set(
-          name,
-          `it carries ${JSON.stringify(name)} in version ${foreign}, the new code declares version ${theirs.version} and no migrate function`,
-        )
-      }
-    }
-    return unmigratable
+  #prepare(selection: Pick<Scope, 'only' | 'limit'>): void {
+    const { finder, servers } = this.#installation
+    this.#scope = { ...selection, claimed: this.#claimed, unmigratable: unmigratableNames(this.#installation, this.#states) }
+    const connections = [...finder.find(servers).values()].reduce((sum, { length }) => sum + length, 0)
+    this.#send({ type: 'prepare', connections: Math.min(connections, selection.only?.size ?? connections, selection.limit), bytes: 0 })
   }
 
   /** The successor sits in its receive loop. A fresh macrotask, so that no promise of the application is half way. */
   #go(): void {
+    const scope = this.#scope
+    if (scope === undefined)
+      throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', 'The successor sent "go" without a "prepare".', { phase: 'arm' })
+    this.#scope = undefined
     this.#peer.channel.pause()
-    setImmediate(() => this.#handOver())
+    if (scope.only) setImmediate(() => this.#handOver(scope, () => {}))
+    else quiesce(this.#installation, (thaw) => this.#handOver(scope, thaw))
   }
 
-  #handOver(): void {
-    const { channel } = this.#peer
-    const settlement = new Settlement(this.#installation, this.#peer)
+  #handOver(scope: Scope, thaw: () => void): void {
     let handed: HandedOver
     try {
+      const base = this.#settlement.moved
       handed = handOver(this.#installation, {
-        channel,
-        claimed: this.#claimed,
-        unmigratable: this.#unmigratable(),
-        sinkFor: (index) => settlement.sinkFor(index),
+        channel: this.#peer.channel,
+        scope,
+        base,
+        sinkFor: (index) => this.#settlement.sinkFor(base + index),
       })
     } catch (error) {
       // A fault of our own after the commit must not look like an abort: two owners would be the result.
       if (!(error instanceof TsunagiError && error.serving)) throw error
+      thaw()
       return this.#abort(error)
     }
-    settlement.begin(handed)
+    this.#settlement.committed(handed)
+    this.#listen()
   }
 
   /** Still before commit: says so, and listens again. A successor that was only slow may try again, a little later each time. */
   #abort(error: TsunagiError): void {
     const { channel } = this.#peer
-    const again = ++this.#attempts < MAX_ATTEMPTS && isTransient(error.cause)
+    const isFirst = this.#settlement.moved === 0 && !this.#settlement.retired
+    const again = isFirst && ++this.#attempts < MAX_ATTEMPTS && isTransient(error.cause)
     this.#installation.env.log(`${error.message}${again ? ' It will be tried again.' : ''}`)
     this.#installation.emitFailure(error)
     try {
       const cause = error.cause as { code?: string } | undefined
       channel.send({ type: 'abort', code: cause?.code ?? error.code, reason: error.message, again })
-      channel.listen({ onMessage: (received) => this.#channelOnMessage(received), onClose: () => this.#end() })
-      if (!again) channel.close()
+      this.#listen()
+      if (!isFirst) this.#settlement.giveUpRest(error)
+      else if (!again) channel.close(error)
     } catch {
-      channel.close() // it does not read any more, or has died: nothing was changed here, so there is nothing to tell
-      this.#end()
+      channel.close(error) // it does not read any more, or has died: nothing was changed here, so there is nothing to tell
+      this.#end(error)
     }
   }
 
@@ -204,8 +177,10 @@ export class Conversation {
     this.#peer.channel.send(message, { fds })
   }
 
-  #end(): void {
-    if (this.#installation.desk.busyWith === this) this.#installation.desk.busyWith = undefined
+  #end(reason: Error): void {
+    this.#settlement.channelOnClose()
+    if (this.#settlement.moved > 0 || this.#settlement.retired) return // until its death is proven it stays the one successor
+    this.#installation.desk.dismiss(this, reason)
     this.#peer.closePidfd()
   }
 }

@@ -1,38 +1,78 @@
 import { ControlSocket, type Peer } from '../channel/control-socket.js'
 import { controlDirectory, controlSocketPath } from '../channel/rendezvous.js'
+import type { HandoverReport } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import { Conversation } from './conversation.js'
 
-/** Where successors find this process: one control socket for each address that it listens on. */
+/** Somebody in this process who waits for a successor: a reload that has started one. */
+export interface SuccessorWatcher {
+  /** What the successor will say in its hello. */
+  readonly token: string
+  succeeded(report: HandoverReport): void
+  failed(error: Error): void
+}
+
+/** Where successors find this process: one control socket for each address that it listens on. One successor is served at a time. */
 export class Desk {
   readonly #installation: Installation
   readonly #sockets = new Map<string, ControlSocket>()
-  /** The successor that is being served; there is one at a time. */
-  busyWith: Conversation | undefined
+  #busyWith: Conversation | undefined
+  #watcher: SuccessorWatcher | undefined
 
   constructor(installation: Installation) {
     this.#installation = installation
   }
 
-  /** Lets successors for this address come here. From now on the address's file is ours, a dead process's or a retired predecessor's is replaced. */
+  get busyWith(): Conversation | undefined {
+    return this.#busyWith
+  }
+
+  /** Lets successors for this address come here. From now on the address's file is ours: a dead process's or a retired predecessor's is replaced. */
   publish(key: string): void {
     const { env } = this.#installation
     if (this.#sockets.has(key)) return
     const path = controlSocketPath(controlDirectory(env.environment), key)
-    this.#sockets.set(
-      key,
-      new ControlSocket(
-        env.native,
-        path,
-        (peer) => this.#socketOnPeer(peer),
-        (error) => env.log(`a process that asked for a handover was not answered: ${error.message}`),
-      ),
+    const socket = new ControlSocket(
+      env.native,
+      path,
+      (peer) => this.#socketOnPeer(peer),
+      (error) => env.log(`a process that asked for a handover was not answered: ${error.message}`),
     )
+    this.#sockets.set(key, socket)
   }
 
   close(): void {
     for (const socket of this.#sockets.values()) socket.close()
     this.#sockets.clear()
+  }
+
+  // ---- who takes over
+
+  serve(conversation: Conversation): void {
+    this.#busyWith = conversation
+  }
+
+  /** It has gone before it took over. */
+  dismiss(conversation: Conversation, reason: Error): void {
+    if (this.#busyWith === conversation) this.dismissSuccessor(reason)
+  }
+
+  dismissSuccessor(reason: Error): void {
+    this.#busyWith = undefined
+    this.#watcher?.failed(reason)
+  }
+
+  succeeded(report: HandoverReport): void {
+    this.#watcher?.succeeded(report)
+  }
+
+  /** Whether a process with this token was started by us, and may take over although it is our child. */
+  expects(token: string): boolean {
+    return token !== '' && token === this.#watcher?.token
+  }
+
+  watch(watcher: SuccessorWatcher | undefined): void {
+    this.#watcher = watcher
   }
 
   #socketOnPeer(peer: Peer): void {

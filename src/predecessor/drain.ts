@@ -2,28 +2,24 @@ import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node
 import type { Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
 import { httpMessageOf, serverHandleOf, setServerHandle } from '../native/net-internals.js'
-import type { StayingConnection } from './freeze.js'
 
 /**
- * Lets what stayed behind end by itself: a raw connection is served until its peer ends, an HTTP connection until its response is out.
- * At the end of the grace period what is left is ended politely, never reset.
+ * What is still here after the listeners have gone, until each connection ends by itself or moves after all: a raw connection is served until
+ * its peer ends, an HTTP connection until its response is out. At the end of the grace period what is left is ended politely, never reset.
  */
 export class Drain {
   readonly #left = new Set<Socket>()
   readonly #onEmpty: () => void
 
-  constructor(staying: readonly StayingConnection[], servers: Iterable<AttachedServer>, onEmpty: () => void) {
+  constructor(sockets: Iterable<Socket>, servers: Iterable<AttachedServer>, onEmpty: () => void) {
     this.#onEmpty = onEmpty
-    for (const { socket } of staying) {
+    for (const socket of sockets) {
       this.#left.add(socket)
-      socket.once('close', () => this.#socketOnClose(socket))
-    }
-    for (const attached of servers) if (attached.kind === 'http') drainHttp(attached.server as HttpServer)
-    for (const { socket, close } of staying) {
-      if (close) socket.end()
+      socket.once('close', () => this.forget(socket))
       const response = httpMessageOf(socket)
       if (response) response.shouldKeepAlive = false
     }
+    for (const attached of servers) if (attached.kind === 'http') drainHttp(attached.server as HttpServer)
     if (this.#left.size === 0) onEmpty()
   }
 
@@ -31,14 +27,18 @@ export class Drain {
     return this.#left.size
   }
 
+  /** It has ended, or moved after all. */
+  forget(socket: Socket): void {
+    if (this.#left.delete(socket) && this.#left.size === 0) this.#onEmpty()
+  }
+
+  forgetAll(moved: Iterable<{ readonly socket: Socket }>): void {
+    for (const { socket } of moved) this.forget(socket)
+  }
+
   /** The grace period is over. */
   endAll(): void {
     for (const socket of this.#left) socket.end()
-  }
-
-  #socketOnClose(socket: Socket): void {
-    this.#left.delete(socket)
-    if (this.#left.size === 0) this.#onEmpty()
   }
 }
 

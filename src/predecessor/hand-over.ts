@@ -4,46 +4,46 @@ import { Deadline, freezeBudget } from '../handover/deadline.js'
 import type { Phase } from '../handover/phase.js'
 import { PhaseTimer } from '../handover/report.js'
 import type { Installation } from '../installation.js'
-import { freeze } from './freeze.js'
+import { freeze, type Scope } from './freeze.js'
 import type { LateSink } from './moved-socket.js'
 import { type Handed, type Released, release } from './release.js'
 import { send } from './send.js'
 import { snapshot } from './snapshot.js'
 import { thaw } from './thaw.js'
 
-/** What the conversation has agreed on before the freeze. */
-export interface Agreement {
+/** One transaction, as the conversation has agreed on it. */
+export interface Transaction {
   readonly channel: Channel
-  readonly claimed: ReadonlySet<string>
-  /** Names that connections carry and the successor cannot take, with the reason. */
-  readonly unmigratable: ReadonlyMap<string, string>
+  readonly scope: Scope
+  /** Number of its first connection among all that move to this successor. */
+  readonly base: number
   readonly sinkFor: (index: number) => LateSink
 }
 
-export type HandedOver = Released & { readonly phases: PhaseTimer['phases'] }
+export type HandedOver = Released & { readonly base: number; readonly phases: PhaseTimer['phases'] }
 
 /**
  * The predecessor's half. One synchronous block, entered from a fresh macrotask: the event loop does not run in it,
  * so nothing can move, and nothing of this process has changed until `commit`. Throws ERR_TSUNAGI_ABORTED with `serving: true`.
  */
-export function handOver(installation: Installation, agreement: Agreement): HandedOver {
+export function handOver(installation: Installation, transaction: Transaction): HandedOver {
   const timer = new PhaseTimer(installation.env.now)
-  const handed = untilCommit(installation, agreement, timer)
+  const handed = untilCommit(installation, transaction, timer)
   // The successor owns what it acked. Nothing is undone from here: an error in release ends this process.
-  const released = release(installation, handed, agreement.sinkFor)
+  const released = release(installation, handed, transaction.sinkFor)
   timer.end('commit')
-  return { ...released, phases: timer.phases }
+  return { ...released, base: transaction.base, phases: timer.phases }
 }
 
-function untilCommit(installation: Installation, { channel, claimed, unmigratable }: Agreement, timer: PhaseTimer): Handed {
+function untilCommit(installation: Installation, { channel, scope, base }: Transaction, timer: PhaseTimer): Handed {
   const { env } = installation
   let phase: Phase = 'freeze'
   env.fault('predecessor-before-freeze')
-  const frozen = freeze(installation, claimed, unmigratable)
+  const frozen = freeze(installation, scope)
   timer.end(phase)
   try {
     phase = 'snapshot'
-    const taken = snapshot(installation, frozen)
+    const taken = snapshot(installation, frozen, base)
     timer.end(phase)
     phase = 'send'
     const deadline = new Deadline(env.now, freezeBudget(frozen.moving.length, taken.unreadBytes + taken.unsentBytes))

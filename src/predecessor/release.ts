@@ -56,7 +56,7 @@ export function release(installation: Installation, handed: Handed, sinkFor: (in
     if (again) detached.handle.close() // else libuv would go on writing what has moved
     connections.set(index, { socket, detached, again })
   })
-  const listeners = frozen.claimed.map(({ server, path }) => {
+  const listeners = frozen.listeners.map(({ server, path }) => {
     const handle = serverHandleOf(server) as TcpHandle & { onconnection: unknown }
     if (path) native.disclaimPipePath(handle.fd) // or closing it would unlink the path under the successor
     const listener = { fd: native.duplicateFd(handle.fd), tcp: handle.constructor, onconnection: handle.onconnection }
@@ -90,7 +90,7 @@ export function takeBack(installation: Installation, released: Released, started
     reattach(socket, detached, again)
     if (started.has(index)) socket.destroy()
   }
-  released.frozen.claimed.forEach(({ server, backlog, path }, i) => {
+  released.frozen.listeners.forEach(({ server, backlog, path }, i) => {
     const { fd, tcp, onconnection } = released.listeners[i] as Released['listeners'][number]
     const handle = adoptListener(tcp, fd, server, onconnection)
     setServerHandle(server, handle)

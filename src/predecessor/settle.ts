@@ -1,91 +1,201 @@
+import type { Socket } from 'node:net'
 import type { Peer } from '../channel/control-socket.js'
+import type { HandoverMode } from '../channel/messages.js'
 import { TsunagiError } from '../errors.js'
 import { isAlive } from '../handover/is-alive.js'
-import { countReasons, type HandoverReport, publishReport, reportLine } from '../handover/report.js'
+import { type HandoverReport, publishReport, reportLine, Tally } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import { Drain, stopListening } from './drain.js'
+import type { Scope } from './freeze.js'
 import type { HandedOver } from './hand-over.js'
+import { LateWrites } from './late-writes.js'
 import type { LateSink } from './moved-socket.js'
+import { BATCH, plan } from './plan.js'
 import { letGo, takeBack } from './release.js'
-
-type LateWrite = { index: number; kind: 'write' | 'end' | 'destroy'; data: Uint8Array }
+import { Stragglers } from './stragglers.js'
 
 /**
  * What follows a commit, on the event loop again. Until the successor says `resumed` everything is kept, so that its death costs only what it
- * had started; then this process is retired: late writes of handlers that were at work are passed on, what could not move is drained.
+ * had started. With the first `resumed` this process is retired: late writes are passed on, further batches and stragglers follow one
+ * transaction at a time, and what cannot move is drained.
  */
 export class Settlement {
+  /** Connections handed over so far, refused ones included: numbers in late writes go on from here. */
+  moved = 0
+  retired = false
   readonly #installation: Installation
   readonly #peer: Peer
-  /** Late writes wait until the successor has resumed: those before are its to send, or ours again. */
-  #waiting: LateWrite[] | undefined = []
-  readonly #started = new Set<number>()
+  readonly #late: LateWrites
+  readonly #continue: () => void
+  readonly #stragglers: Stragglers
+  readonly #tally = new Tally()
+  /** The transaction that is committed and not resumed. */
   #handed: HandedOver | undefined
+  #started = new Set<number>()
+  /** Sockets that wait for a further batch. */
+  #due: ReadonlySet<Socket> = new Set()
+  #drain: Drain | undefined
+  #report: HandoverReport | undefined
   /** Moved handles do not hold the loop: without this the process could end before the successor has resumed. */
   #keepAlive: NodeJS.Timeout | undefined
-  #stopWatchingPeer = (): void => {}
+  #unwatchPeer: (() => void) | undefined
 
-  constructor(installation: Installation, peer: Peer) {
+  constructor(installation: Installation, peer: Peer, onContinue: () => void) {
     this.#installation = installation
     this.#peer = peer
+    this.#late = new LateWrites(installation.env, peer.channel, () => installation.timers.inside)
+    this.#continue = onContinue
+    this.#stragglers = new Stragglers(installation, onContinue)
   }
 
-  /** Where late writes of one connection go. */
-  sinkFor(index: number): LateSink {
-    return {
-      late: (kind, data) => {
-        if (this.#waiting) this.#waiting.push({ index, kind, data })
-        else if (!this.#installation.timers.inside) this.#forward({ index, kind, data })
-      },
-    }
+  // ---- what to move
+
+  firstScope(mode: HandoverMode): Pick<Scope, 'only' | 'limit'> {
+    return { only: undefined, limit: plan(this.#installation, mode) }
   }
 
-  begin(handed: HandedOver): void {
-    const { env, timers } = this.#installation
+  nextScope(): Pick<Scope, 'only' | 'limit'> | undefined {
+    if (!this.retired || this.#handed) return undefined
+    if (this.#due.size > 0) return { only: this.#due, limit: BATCH }
+    const ready = this.#stragglers.ready()
+    return ready.size > 0 ? { only: ready, limit: BATCH } : undefined
+  }
+
+  sinkFor(number: number): LateSink {
+    return this.#late.sinkFor(number)
+  }
+
+  // ---- one transaction
+
+  committed(handed: HandedOver): void {
     this.#handed = handed
+    this.#started = new Set()
+    this.moved += handed.snapshot.record.count
+    this.#late.wait()
     this.#keepAlive = setTimeout(() => {}, 2 ** 31 - 1)
-    timers.mute()
-    this.#peer.channel.listen({
-      onMessage: ({ message, fds }) => {
-        this.#peer.channel.closeFds(fds)
-        if (message.type === 'started') for (const index of message.connections) this.#started.add(index)
-        else if (message.type === 'resumed') this.#retire(handed)
-      },
-      onClose: () => this.#channelOnClose(),
+    if (!this.retired) this.#installation.timers.mute()
+    this.#watchPeer()
+  }
+
+  started(connections: readonly number[]): void {
+    for (const index of connections) this.#started.add(index)
+  }
+
+  resumed(): void {
+    const handed = this.#handed
+    if (handed === undefined)
+      throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', 'The successor sent "resumed" without a commit.', { phase: 'resume' })
+    this.#handed = undefined
+    clearTimeout(this.#keepAlive)
+    letGo(this.#installation, handed)
+    this.#late.flush()
+    this.#count(handed)
+    this.#due = new Set(handed.frozen.waiting)
+    if (this.retired) this.#drain?.forgetAll(handed.connections.values())
+    else this.#retire(handed)
+    if (this.#due.size === 0) this.#publish()
+    // A pause as long as the block was: both processes have their connections to serve between two batches.
+    setTimeout(this.#continue, this.#due.size > 0 ? this.#tally.lastBlockMs : 0)
+  }
+
+  #count({ frozen, refused, connections, snapshot, phases }: HandedOver): void {
+    for (const index of connections.keys()) this.#tally.move(frozen.moving[index]?.rule ?? '')
+    for (const reason of refused.values()) this.#tally.stay(`the successor refused it: ${reason}`)
+    for (const { reason } of frozen.staying) this.#tally.stay(reason)
+    this.#tally.bytes(snapshot.unreadBytes, snapshot.unsentBytes, snapshot.record.graph.length)
+    this.#tally.time(phases)
+  }
+
+  /** A later batch has failed: what is left stays here. */
+  giveUpRest({ message }: Error): void {
+    this.#tally.stay('a batch failed', this.#due.size)
+    this.#installation.env.log(`${this.#due.size} connections stay and drain: ${message}`)
+    this.#due = new Set()
+    this.#publish()
+  }
+
+  // ---- the end
+
+  /** The successor serves. From here this process only finishes what it has begun. */
+  #retire(handed: HandedOver): void {
+    const installation = this.#installation
+    const { frozen, refused } = handed
+    this.retired = true
+    installation.desk.close()
+    installation.env.fault('predecessor-before-drain')
+    const staying = [
+      ...frozen.staying.map(({ socket }) => socket),
+      ...[...refused.keys()].map((index) => frozen.moving[index]?.socket as Socket),
+    ]
+    this.#report = {
+      role: 'predecessor',
+      generation: installation.generation + 1,
+      predecessor: process.pid,
+      successor: this.#peer.credentials.pid,
+      listeners: frozen.listeners.map(({ key }) => key),
+      ...this.#tally.figures(),
+      unclaimedState: [],
+    }
+    stopListening(frozen.unclaimed)
+    this.#stragglers.watch(frozen.staying.filter(({ fate }) => fate === 'later').map(({ socket }) => socket))
+    this.#drain = new Drain([...staying, ...frozen.waiting], installation.servers, () => {
+      for (const { server } of installation.servers) server.emit('drained')
     })
-    if (this.#peer.pidfd >= 0) {
-      const watcher = env.native.watch(this.#peer.pidfd, () => this.#successorOnDeath())
-      this.#stopWatchingPeer = () => {
-        watcher.close()
-        this.#peer.closePidfd()
-        this.#stopWatchingPeer = () => {}
-      }
+    for (const { socket, fate } of frozen.staying) if (fate === 'close') socket.end()
+    installation.desk.succeeded(this.#report)
+    installation.leave(this.#drain, () => this.#sayLeft())
+    installation.lifecycle.retire()
+  }
+
+  /** Once everything that was due has moved. */
+  #publish(): void {
+    const report = this.#report
+    if (report === undefined) return
+    this.#report = undefined
+    Object.assign(report, this.#tally.figures())
+    this.#installation.env.log(reportLine(report))
+    publishReport(report)
+    for (const { server } of this.#installation.servers) server.emit('handover', report)
+  }
+
+  #sayLeft(): void {
+    if (!this.#peer.channel.closed) this.#peer.channel.send({ type: 'left' })
+  }
+
+  // ---- the successor's death
+
+  #watchPeer(): void {
+    if (this.#unwatchPeer || this.#peer.pidfd < 0) return
+    const watcher = this.#installation.env.native.watch(this.#peer.pidfd, () => this.#successorOnDeath())
+    watcher.unref()
+    this.#unwatchPeer = () => {
+      watcher.close()
+      this.#peer.closePidfd()
+      this.#unwatchPeer = undefined
     }
   }
 
-  /** The channel alone proves nothing: only the death of the successor gives the connections back. */
-  #channelOnClose(): void {
+  /** A channel that closes proves nothing: only the death of the successor gives the connections back. */
+  channelOnClose(): void {
+    if (!this.#handed && this.#due.size > 0) this.giveUpRest(new Error('the successor closed the channel.'))
     if (this.#peer.pidfd < 0 && this.#handed && !isAlive(this.#peer.credentials.pid)) this.#successorOnDeath()
   }
 
   #successorOnDeath(): void {
     const handed = this.#handed
-    this.#stopWatchingPeer()
+    this.#unwatchPeer?.()
     this.#peer.channel.close()
-    if (handed === undefined) return // it has resumed before: its connections died with it
+    if (handed === undefined) return this.#due.size > 0 ? this.giveUpRest(new Error('the successor has died.')) : undefined
     this.#handed = undefined
     clearTimeout(this.#keepAlive)
     const { desk, timers, env } = this.#installation
     takeBack(this.#installation, handed, this.#started)
-    timers.unmute()
-    for (const { index, kind, data } of this.#waiting?.splice(0) ?? []) {
-      if (this.#started.has(index)) continue
-      const socket = handed.connections.get(index)?.socket
+    for (const { index, kind, data } of this.#late.takeBack()) {
+      const socket = this.#started.has(index - handed.base) ? undefined : handed.connections.get(index - handed.base)?.socket
       if (kind === 'write') socket?.write(data)
-      else if (kind === 'end') data.length > 0 ? socket?.end(data) : socket?.end()
+      else if (kind === 'end') socket?.end(data)
       else socket?.destroy()
     }
-    desk.busyWith = undefined
     const lost = this.#started.size
     const error = new TsunagiError(
       'ERR_TSUNAGI_ABORTED',
@@ -94,62 +204,9 @@ export class Settlement {
     )
     env.log(error.message)
     this.#installation.emitFailure(error)
-  }
-
-  /** The successor serves. From here this process only finishes what it has begun. */
-  #retire(handed: HandedOver): void {
-    const installation = this.#installation
-    const { frozen, snapshot, refused } = handed
-    this.#handed = undefined
-    clearTimeout(this.#keepAlive)
-    this.#stopWatchingPeer()
-    letGo(installation, handed)
-    const waiting = this.#waiting ?? []
-    this.#waiting = undefined
-    for (const late of waiting) this.#forward(late)
-    installation.desk.close()
-    installation.env.fault('predecessor-before-drain')
-    const staying = [...frozen.staying]
-    for (const [index, reason] of refused) {
-      const { socket, attached } = frozen.moving[index] as (typeof frozen.moving)[number]
-      if (attached) staying.push({ socket, attached, reason: `the successor refused it: ${reason}`, close: false })
-    }
-    const report: HandoverReport = {
-      role: 'predecessor',
-      generation: installation.generation + 1,
-      predecessor: process.pid,
-      successor: this.#peer.credentials.pid,
-      listeners: frozen.claimed.map(({ key }) => key),
-      moved: handed.connections.size,
-      stayed: countReasons(staying.map(({ reason }) => reason)),
-      unreadBytes: snapshot.unreadBytes,
-      unsentBytes: snapshot.unsentBytes,
-      carriedBytes: snapshot.record.graph.length,
-      unclaimedState: [],
-      phases: handed.phases,
-    }
-    installation.env.log(reportLine(report))
-    publishReport(report)
-    for (const { server } of installation.servers) server.emit('handover', report)
-    stopListening(frozen.unclaimed)
-    const drain = new Drain(staying, installation.servers, () => {
-      for (const { server } of installation.servers) server.emit('drained')
-    })
-    installation.leave(drain, () => this.#sayLeft())
-    installation.lifecycle.retire()
-  }
-
-  #forward({ index, kind, data }: LateWrite): void {
-    if (this.#peer.channel.closed) return // the successor has gone, and the connection with it
-    try {
-      this.#peer.channel.send({ type: 'late', connection: index, kind }, { segments: data.length > 0 ? [data] : [] })
-    } catch (error) {
-      this.#installation.env.log(`${data.length} late bytes for a moved connection could not be passed on: ${(error as Error).message}`)
-      this.#peer.channel.close(error as Error)
-    }
-  }
-
-  #sayLeft(): void {
-    if (!this.#peer.channel.closed) this.#peer.channel.send({ type: 'left' })
+    if (this.retired) return this.giveUpRest(error)
+    this.moved = 0
+    timers.unmute()
+    desk.dismissSuccessor(error)
   }
 }

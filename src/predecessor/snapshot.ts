@@ -17,7 +17,7 @@ import {
   unreadOf,
   writeQueueSizeOf,
 } from '../native/net-internals.js'
-import { reasonToStay } from '../protocols/raw.js'
+import { obstacleOf } from '../protocols/raw.js'
 import type { Frozen, MovingConnection } from './freeze.js'
 
 /** Live sockets as data: the record, its raw segments, and the descriptors in the record's order. Nothing of it is touched again. */
@@ -35,10 +35,10 @@ export interface Snapshot {
  * Reads everything that has to go along. A connection that turns out not to be movable (its carried value holds a function, its TCP state
  * is already past saving) goes over to `frozen.staying` with its reason.
  */
-export function snapshot(installation: Installation, frozen: Frozen): Snapshot {
+export function snapshot(installation: Installation, frozen: Frozen, base: number): Snapshot {
   const figures = dropUnfitStates(installation, frozen)
   const graph = snapshotCarried(installation, frozen)
-  return snapshotConnections(installation, frozen, graph, figures)
+  return snapshotConnections(installation, frozen, base, graph, figures)
 }
 
 /** @note include/net/tcp_states.h: ESTABLISHED 1, FIN_WAIT1 4, FIN_WAIT2 5, CLOSE_WAIT 8; in any other state the connection is over or not yet there. */
@@ -66,9 +66,9 @@ type Figures = Map<MovingConnection, Float64Array>
 function snapshotCarried(installation: Installation, frozen: Frozen): Uint8Array {
   for (;;) {
     const roots: (CarriedRoot & { connection?: MovingConnection })[] = []
-    for (const attached of frozen.claimed) {
+    for (const attached of frozen.listeners) {
       for (const [name, { version, value }] of installation.carried.ofServer(attached.server)) {
-        roots.push({ key: serverRootKey(frozen.claimed.indexOf(attached), name), version, value })
+        roots.push({ key: serverRootKey(frozen.servers.indexOf(attached), name), version, value })
       }
     }
     const indexes = new Map<object, number>()
@@ -102,18 +102,18 @@ function nameOfRoot({ key }: CarriedRoot): string {
 /** Index of a socket that carried state refers to: of one that moves along from now on, or of nobody for one that stays here. */
 function joinOrLeave(socket: Socket, frozen: Frozen, indexes: Map<object, number>): number {
   const isAccepted = frozen.staying.some((connection) => connection.socket === socket)
-  if (isAccepted || socket.destroyed || reasonToStay(socket) !== undefined) return ABSENT_SOCKET
-  const index = frozen.moving.push({ socket, fd: fdOf(socket), attached: undefined }) - 1
+  if (isAccepted || socket.destroyed || obstacleOf(socket) !== undefined) return ABSENT_SOCKET
+  const index = frozen.moving.push({ socket, fd: fdOf(socket), attached: undefined, rule: 'carried state' }) - 1
   indexes.set(socket, index)
   return index
 }
 
-function snapshotConnections(installation: Installation, frozen: Frozen, graph: Uint8Array, figures: Figures): Snapshot {
-  const { moving, claimed } = frozen
+function snapshotConnections(installation: Installation, frozen: Frozen, base: number, graph: Uint8Array, figures: Figures): Snapshot {
+  const { moving, servers } = frozen
   const { native } = installation.env
   const n = moving.length
   const fds = Int32Array.from(moving, ({ fd }) => fd)
-  const servers = new Map(claimed.map((attached, index) => [attached, index]))
+  const serverIndexes = new Map(servers.map((attached, index) => [attached, index]))
   const server = new Uint16Array(n)
   const flags = new Uint16Array(n)
   const timeouts: Transfer['timeouts'] = []
@@ -123,7 +123,7 @@ function snapshotConnections(installation: Installation, frozen: Frozen, graph: 
   const queued = snapshotWriteQueues(installation, moving)
   const now = loopNow()
   moving.forEach(({ socket, attached }, index) => {
-    server[index] = attached ? (servers.get(attached) ?? NO_SERVER) : NO_SERVER
+    server[index] = attached ? (serverIndexes.get(attached) ?? NO_SERVER) : NO_SERVER
     flags[index] = flagsOf(socket)
     if (socket.timeout) timeouts.push([index, socket.timeout, Math.round(remainingTimeoutOf(socket, now))])
     if (socket.readableHighWaterMark !== DEFAULT_HIGH_WATER_MARK || socket.writableHighWaterMark !== DEFAULT_HIGH_WATER_MARK) {
@@ -137,7 +137,9 @@ function snapshotConnections(installation: Installation, frozen: Frozen, graph: 
   const record: Transfer = {
     type: 'transfer',
     count: n,
-    servers: claimed.map(({ key }) => key),
+    base,
+    more: frozen.waiting.length,
+    servers: servers.map(({ key }) => key),
     server: bytesOf(server),
     flags: bytesOf(flags),
     verify: bytesOf(verifyColumns(native, moving, figures)),
@@ -204,7 +206,7 @@ function verifyColumns(native: Native, moving: readonly MovingConnection[], figu
 }
 
 function stay(frozen: Frozen, { socket, attached }: MovingConnection, reason: string): void {
-  if (attached) frozen.staying.push({ socket, attached, reason, close: false })
+  if (attached) frozen.staying.push({ socket, attached, reason, fate: 'drain' })
 }
 
 function bytesOf(column: Uint16Array | Float64Array): Uint8Array {

@@ -6,22 +6,29 @@ import { fdOf, hasHttpParser, isPlainTcp, pipesIntoItself } from '../native/net-
  * written and not sent, moves as bytes. Its one rule: if something of this process still feeds or reads the socket, it stays.
  */
 
-/** Why a raw connection cannot move now; `undefined`: it can. */
-export function reasonToStay(socket: Socket): string | undefined {
-  if (socket.connecting || fdOf(socket) < 0) return 'it has no kernel socket of its own'
-  if (!isPlainTcp(socket)) return 'it is not plain TCP'
-  if (hasHttpParser(socket)) return 'an HTTP parser reads it'
-  if (wrappedByTls(socket)) return 'TLS was started on it'
-  if (fedByPipe(socket)) return 'a stream of this process is piped into it'
+/** Why a raw connection cannot move; `passes` where that ends by itself, and 'unpipe' says so. */
+export interface Obstacle {
+  readonly reason: string
+  readonly passes: boolean
+}
+
+/** `undefined`: it can move now. */
+export function obstacleOf(socket: Socket): Obstacle | undefined {
+  if (socket.connecting || fdOf(socket) < 0) return { reason: 'it has no kernel socket of its own', passes: false }
+  if (!isPlainTcp(socket)) return { reason: 'it is not plain TCP', passes: false }
+  if (hasHttpParser(socket)) return { reason: 'an HTTP parser reads it', passes: false }
+  if (wrappedByTls(socket)) return { reason: 'TLS was started on it', passes: false }
+  if (fedByPipe(socket)) return { reason: 'a stream of this process is piped into it', passes: true }
   return undefined
 }
 
 /**
  * A source that is piped in holds a position that the successor cannot know. An echo server pipes the socket into itself, which it does again there.
- * @note lib/internal/streams/readable.js pipe(): one 'unpipe' listener on the destination for each source.
+ * @note lib/internal/streams/readable.js pipe(): one 'unpipe' listener named so on the destination for each source.
  */
 function fedByPipe(socket: Socket): boolean {
-  return socket.listenerCount('unpipe') > (pipesIntoItself(socket) ? 1 : 0)
+  const sources = socket.listeners('unpipe').filter(({ name }) => name === 'onunpipe').length
+  return sources > (pipesIntoItself(socket) ? 1 : 0)
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { Channel } from '../channel/channel.js'
+import type { Received } from '../channel/codec.js'
 import type { MessageOf } from '../channel/messages.js'
 import { TsunagiError } from '../errors.js'
 
@@ -13,7 +14,7 @@ export interface Arrived {
 export type Aborted = MessageOf<'abort'>
 
 /** Sits in the receive loop until the whole record is here. Blocks; whatever arrived is closed on every way out but success. */
-export function receive(channel: Channel): Arrived | Aborted {
+export function receive(channel: Channel, onLate: (late: Received) => void): Arrived | Aborted {
   const fds: number[] = []
   try {
     for (;;) {
@@ -25,8 +26,12 @@ export function receive(channel: Channel): Arrived | Aborted {
           { phase: 'receive', serving: true },
         )
       }
-      fds.push(...received.fds)
       const { message, segments } = received
+      if (message.type === 'late') {
+        onLate(received) // it was on its way before the predecessor came round to this
+        continue
+      }
+      fds.push(...received.fds)
       if (message.type === 'abort') {
         channel.closeFds(fds)
         return message

@@ -7,13 +7,19 @@ import { setNeedDrain } from '../native/net-internals.js'
  */
 export class Resumption {
   readonly #resumed = new WeakMap<Socket, { muted: boolean }>()
+  readonly #asked = new WeakSet<Socket>()
 
-  /** Whether `socket` came from a predecessor. Its writes count from now on. */
+  /** Whether `socket` came from a predecessor. Its writes count from now on, and its application knows of handovers. */
   ask(socket: Socket): boolean {
+    this.#asked.add(socket)
     const state = this.#resumed.get(socket)
     if (state?.muted) unmute(socket)
     if (state) state.muted = false
     return state !== undefined
+  }
+
+  hasAsked(socket: Socket): boolean {
+    return this.#asked.has(socket)
   }
 
   /** Runs a 'connection' handler for a resumed socket, with its writes discarded until it asks. */

@@ -112,7 +112,7 @@ export class Session {
  * Looks for the process that holds an address, and asks it for its listener: `undefined` where nobody of tsunagi's is there, or only a relative.
  * Blocks, bounded by LOOKUP_TIMEOUT for each step. Throws ERR_TSUNAGI_LOOKUP, _PEER, _BUSY, _PROTOCOL, _DIRECTORY.
  */
-export function openSession({ env }: Installation, attached: AttachedServer): { session: Session; fd: number } | undefined {
+export function openSession({ env, token }: Installation, attached: AttachedServer): { session: Session; fd: number } | undefined {
   const path = controlSocketPath(controlDirectory(env.environment), attached.key)
   let peer: Peer
   try {
@@ -130,7 +130,7 @@ export function openSession({ env }: Installation, attached: AttachedServer): { 
     )
   }
   try {
-    return greet(peer, attached)
+    return greet(peer, attached, token)
   } catch (error) {
     peer.channel.close()
     peer.closePidfd()
@@ -138,7 +138,7 @@ export function openSession({ env }: Installation, attached: AttachedServer): { 
   }
 }
 
-function greet(peer: Peer, attached: AttachedServer): { session: Session; fd: number } | undefined {
+function greet(peer: Peer, attached: AttachedServer, token: string): { session: Session; fd: number } | undefined {
   const { uid, pid } = peer.credentials
   const own = process.geteuid?.() ?? 0
   if (uid !== own) {
@@ -160,6 +160,7 @@ function greet(peer: Peer, attached: AttachedServer): { session: Session; fd: nu
       version: VERSION,
       node: process.version,
       address,
+      token,
     },
     { timeoutMs: LOOKUP_TIMEOUT },
   )
