@@ -1,4 +1,5 @@
 import net, { Server, type ServerOpts, type Socket } from 'node:net'
+import { isMainThread } from 'node:worker_threads'
 import { AttachedServer } from './attached-server.js'
 import { createEnv } from './env.js'
 import { misuse } from './errors.js'
@@ -20,9 +21,13 @@ export function attach<S extends Server>(server: S, options?: AttachOptions): S 
     throw misuse('ERR_TSUNAGI_ATTACH', 'attach(server) takes a net.Server, or one that extends it, such as http.Server.')
   const resolved = resolveOptions(options)
   const here = installation()
-  if (here === undefined || attachedServers.has(server)) return server
+  if (here === undefined) return server
+  const present = here.attachedTo(server)
+  if (present) {
+    present.ask(resolved) // register has taken it in before
+    return server
+  }
   const attached = new AttachedServer(server, resolved)
-  attachedServers.set(server, attached)
   here.add(attached)
   const bound = boundAddress(server)
   if (bound) {
@@ -44,14 +49,13 @@ export function createServer(
   return attach(net.createServer(rest, connectionListener), policy ? { policy } : {})
 }
 
-const attachedServers = new WeakMap<Server, AttachedServer>()
-
 /**
  * The one of this process, made on first use; `undefined` where connections cannot move. Two copies of this package in one tree share it:
  * two would each see half of the servers.
  */
 export function installation(): Installation | undefined {
   const shared = globalThis as { [INSTALLATION]?: Installation | null }
+  if (!isMainThread) return undefined // workers share the process's listeners; the main thread hands over
   if (shared[INSTALLATION] === undefined) {
     if (binding.native) shared[INSTALLATION] = new Installation(createEnv(binding.native))
     else {

@@ -5,9 +5,9 @@ import type { AttachOptions } from './options.js'
 /** A server that takes part in handovers. */
 export class AttachedServer {
   readonly server: Server
-  readonly options: Required<AttachOptions>
+  options: Required<AttachOptions>
   /** Whether somebody attached it: then its connections move without further asking. `register` takes in servers that never heard of it. */
-  readonly asked: boolean
+  asked: boolean
   /** Whether its connections can move today; the others drain. */
   readonly kind: 'raw' | 'http' | 'other'
   /** Name of the address it listens on, '' while it does not. */
@@ -22,6 +22,12 @@ export class AttachedServer {
     this.options = options
     this.asked = asked
     this.kind = kindOf(server)
+  }
+
+  /** attach() was called for a server that `register` had taken in. */
+  ask(options: Required<AttachOptions>): void {
+    this.options = options
+    this.asked = true
   }
 
   listensOn(address: ListeningAddress, backlog: number): void {

@@ -1,20 +1,34 @@
 /* Everything that the doors offer, in one bundle: see tsup.config.ts. */
-import nodeNet from 'node:net'
+import nodeNet, { type Socket } from 'node:net'
 import { attach, createServer, installation } from './attach.js'
+import { TsunagiError } from './errors.js'
+import type { HandoverReport } from './handover/report.js'
+import { type ReloadOptions, spawnSuccessor } from './triggers/spawn.js'
 
 export type { CarryOptions } from './carry/carried-state.js'
 export { carry, isResumed } from './carry.js'
-export { ERROR_CODES, type ErrorCode, TsunagiError } from './errors.js'
+export { ERROR_CODES, type ErrorCode } from './errors.js'
 export { PHASES, type Phase } from './handover/phase.js'
-export type { HandoverReport } from './handover/report.js'
 export type { AttachOptions, Decision } from './options.js'
 export { owned, ready, retiring } from './process-lifecycle.js'
-export { attach, createServer }
+export { register } from './register-all.js'
+export type { HandoverReport, ReloadOptions }
+export { attach, createServer, TsunagiError }
 
 /** node:net with an attached `createServer` and `Server`: a drop-in for `import net from 'node:net'`. */
 export const net = { ...nodeNet, createServer }
 
-/** What `tsunagi/register` runs: idempotent. */
-export function register(): void {
-  installation()
+/** Starts the new version with the same arguments, waits until it serves, and resolves with the report; then this process leaves. */
+export async function reload(options: ReloadOptions = {}): Promise<HandoverReport> {
+  const here = installation()
+  if (here === undefined) throw new TsunagiError('ERR_TSUNAGI_ADDON', 'reload() needs the native addon; stderr says why it is missing.')
+  return spawnSuccessor(here, options)
+}
+
+/**
+ * Keeps a connection here while its handler is in the middle of something: `using hold = defer(socket)`. It moves when the hold is disposed of,
+ * and drains if that does not happen within the grace period.
+ */
+export function defer(socket: Socket): Disposable {
+  return installation()?.holds.hold(socket) ?? { [Symbol.dispose]() {} }
 }

@@ -5,6 +5,7 @@ export {
   carry,
   createServer,
   type Decision,
+  defer,
   ERROR_CODES,
   type ErrorCode,
   type HandoverReport,
@@ -12,7 +13,9 @@ export {
   owned,
   PHASES,
   type Phase,
+  type ReloadOptions,
   ready,
+  reload,
   retiring,
   TsunagiError,
 } from './core.js'

@@ -1,3 +1,4 @@
+import type { Server } from 'node:net'
 import type { AttachedServer } from './attached-server.js'
 import { CarriedState } from './carry/carried-state.js'
 import type { StateDefinition } from './channel/messages.js'
@@ -8,6 +9,7 @@ import { Holds } from './holds.js'
 import { Lifecycle } from './lifecycle.js'
 import { type ListenerKeeper, wrapListen } from './listener.js'
 import { type MoveRule, readMoveRule } from './move-rule.js'
+import type { Listen2 } from './native/net-internals.js'
 import { gracePeriod } from './options.js'
 import { Desk } from './predecessor/desk.js'
 import type { Drain } from './predecessor/drain.js'
@@ -16,6 +18,9 @@ import { RepeatingTimers } from './predecessor/repeating-timers.js'
 import { Resumption } from './successor/resumption.js'
 import { openSession, type Session } from './successor/session.js'
 import { serveListeners, takeOver } from './successor/take-over.js'
+import { SignalGate } from './triggers/signals.js'
+import { readStartCommand, type StartCommand } from './triggers/spawn.js'
+import { reportBoot } from './triggers/spawned.js'
 import { leaveAfterStart } from './triggers/start.js'
 
 /**
@@ -35,8 +40,13 @@ export class Installation implements ListenerKeeper {
   readonly finder = new ConnectionFinder()
   readonly timers = new RepeatingTimers()
   readonly desk = new Desk(this)
+  readonly gate = new SignalGate()
+  readonly start: StartCommand
   readonly grace: number
   generation = 1
+  /** Whether every server of the process takes part. */
+  registered = false
+  readonly #attached = new WeakMap<Server, AttachedServer>()
   readonly #sessions: Session[] = []
 
   constructor(env: Env) {
@@ -45,17 +55,25 @@ export class Installation implements ListenerKeeper {
     this.moveRule = readMoveRule(env.environment, process.argv[1])
     this.token = env.environment['TSUNAGI_TOKEN'] ?? ''
     delete env.environment['TSUNAGI_TOKEN'] // it is ours alone, not our children's
+    this.start = readStartCommand(env.environment)
+    reportBoot(env, this.lifecycle.owned)
     process.once('exit', () => this.desk.close())
   }
 
   /** Takes a server in. Returns how to take it out again. */
-  add(attached: AttachedServer): () => void {
+  add(attached: AttachedServer, listen2?: Listen2): () => void {
     this.servers.add(attached)
-    const unwrap = wrapListen(attached, this)
+    this.#attached.set(attached.server, attached)
+    const unwrap = wrapListen(attached, this, listen2)
     return () => {
       unwrap()
       this.servers.delete(attached)
+      this.#attached.delete(attached.server)
     }
+  }
+
+  attachedTo(server: Server): AttachedServer | undefined {
+    return this.#attached.get(server)
   }
 
   serverAt(key: string): AttachedServer | undefined {

@@ -38,9 +38,8 @@ interface Wanted {
  * Wraps `listen()` of one server where its address is resolved. It stays as synchronous as Node's: bind and listen as ever;
  * only where that gives EADDRINUSE is the process that holds the address asked for its listener. Returns how to undo it.
  */
-export function wrapListen(attached: AttachedServer, keeper: ListenerKeeper): () => void {
+export function wrapListen(attached: AttachedServer, keeper: ListenerKeeper, original = listen2Of(attached.server)): () => void {
   const { server } = attached
-  const original = listen2Of(server)
   setListen2(server, function listen2(this: Server, address, port, addressType, backlog, fd, flags) {
     listenOrInherit(attached, keeper, { address, port, addressType, backlog, fd, flags }, (at) =>
       original.call(this, at.address, port, at.addressType, backlog, fd, flags),

@@ -50,6 +50,7 @@ export class Desk {
 
   serve(conversation: Conversation): void {
     this.#busyWith = conversation
+    this.#installation.gate.close()
   }
 
   /** It has gone before it took over. */
@@ -59,6 +60,7 @@ export class Desk {
 
   dismissSuccessor(reason: Error): void {
     this.#busyWith = undefined
+    this.#installation.gate.open()
     this.#watcher?.failed(reason)
   }
 
@@ -69,6 +71,10 @@ export class Desk {
   /** Whether a process with this token was started by us, and may take over although it is our child. */
   expects(token: string): boolean {
     return token !== '' && token === this.#watcher?.token
+  }
+
+  get isWatched(): boolean {
+    return this.#watcher !== undefined
   }
 
   watch(watcher: SuccessorWatcher | undefined): void {
