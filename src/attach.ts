@@ -7,6 +7,7 @@ import { Installation } from './installation.js'
 import { boundAddress } from './listener.js'
 import { loadBinding } from './native/binding.js'
 import { type AttachOptions, resolveOptions } from './options.js'
+import { PlainInstallation } from './plain-installation.js'
 
 /**
  * Lets a server's connections go on in the next process. Call it before `listen()`, once for each server; a second call does nothing.
@@ -20,7 +21,7 @@ export function attach<S extends Server>(server: S, options?: AttachOptions): S 
   if (!(server instanceof Server))
     throw misuse('ERR_TSUNAGI_ATTACH', 'attach(server) takes a net.Server, or one that extends it, such as http.Server.')
   const resolved = resolveOptions(options)
-  const here = installation()
+  const here = participant()
   if (here === undefined) return server
   const present = here.attachedTo(server)
   if (present) {
@@ -58,14 +59,25 @@ export function installation(): Installation | undefined {
   if (!isMainThread) return undefined // workers share the process's listeners; the main thread hands over
   if (shared[INSTALLATION] === undefined) {
     if (binding.native) shared[INSTALLATION] = new Installation(createEnv(binding.native))
-    else {
-      shared[INSTALLATION] = null
-      process.stderr.write(`tsunagi: ${binding.missing.message}\n`)
-    }
+    else shared[INSTALLATION] = null
   }
   return shared[INSTALLATION] ?? undefined
 }
 
+/** The same, or what stands in for it where connections cannot move; `undefined` in worker threads. Says so once. */
+export function participant(): Installation | PlainInstallation | undefined {
+  const here = installation()
+  if (here || !isMainThread) return here
+  const shared = globalThis as { [PLAIN]?: PlainInstallation }
+  if (shared[PLAIN] === undefined) {
+    const env = createEnv(undefined)
+    shared[PLAIN] = new PlainInstallation(env)
+    env.log(`${binding.missing?.message}. The server runs as usual; a reload hands its listeners over, and its connections drain.`)
+  }
+  return shared[PLAIN]
+}
+
 const INSTALLATION = Symbol.for('tsunagi.installation')
+const PLAIN = Symbol.for('tsunagi.plain-installation')
 /** Loaded now, not at the first attach: the files may be gone by then. */
 const binding = loadBinding()

@@ -1,9 +1,9 @@
 /* Everything that the doors offer, in one bundle: see tsup.config.ts. */
 import nodeNet, { type Socket } from 'node:net'
-import { attach, createServer, installation } from './attach.js'
+import { attach, createServer, installation, participant } from './attach.js'
 import { TsunagiError } from './errors.js'
 import type { HandoverReport } from './handover/report.js'
-import { type ReloadOptions, spawnSuccessor } from './triggers/spawn.js'
+import type { ReloadOptions } from './triggers/spawn.js'
 
 export type { CarryOptions } from './carry/carried-state.js'
 export { carry, isResumed } from './carry.js'
@@ -20,9 +20,9 @@ export const net = { ...nodeNet, createServer }
 
 /** Starts the new version with the same arguments, waits until it serves, and resolves with the report; then this process leaves. */
 export async function reload(options: ReloadOptions = {}): Promise<HandoverReport> {
-  const here = installation()
-  if (here === undefined) throw new TsunagiError('ERR_TSUNAGI_ADDON', 'reload() needs the native addon; stderr says why it is missing.')
-  return spawnSuccessor(here, options)
+  const here = participant()
+  if (here === undefined) throw new TsunagiError('ERR_TSUNAGI_RELOAD', 'reload() works in the main thread only.', { serving: true })
+  return here.reload(options)
 }
 
 /**

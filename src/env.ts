@@ -11,7 +11,7 @@ export interface Env {
   log(line: string): void
 }
 
-/** Where `TSUNAGI_FAULT=<point>=kill|stop|throw` strikes. Each name says what has just been done, or is about to be. */
+/** Where `TSUNAGI_FAULT=<point>=kill|stop|throw` strikes, with `@2` behind it only the second time. Each name says what has just been done, or is about to be. */
 export const FAULT_POINTS = [
   'predecessor-before-freeze',
   'predecessor-before-send',
@@ -32,14 +32,18 @@ export const FAULT_POINTS = [
 
 export type FaultPoint = (typeof FAULT_POINTS)[number]
 
-export function createEnv(native: Native, environment: NodeJS.ProcessEnv = process.env): Env {
-  const [point, action] = (environment['TSUNAGI_FAULT'] ?? '').split('=')
+export function createEnv<N extends Native | undefined>(
+  native: N,
+  environment: NodeJS.ProcessEnv = process.env,
+): Omit<Env, 'native'> & { native: N } {
+  const [point, action, nth] = (environment['TSUNAGI_FAULT'] ?? '').split(/[=@]/)
+  let times = 0
   const silent = environment['TSUNAGI_LOG'] === 'silent'
   return {
     native,
     environment,
     now: () => performance.now(),
-    fault: point ? (at) => at === point && strike(at, action) : () => {},
+    fault: point ? (at) => at === point && (nth === undefined || ++times === Number(nth)) && strike(at, action) : () => {},
     log: silent ? () => {} : (line) => void process.stderr.write(`tsunagi: ${line}\n`),
   }
 }

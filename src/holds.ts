@@ -4,6 +4,15 @@ import type { Socket } from 'node:net'
 export class Holds {
   readonly #counts = new Map<Socket, number>()
   readonly #waiting = new Set<() => void>()
+  /** What nobody releases ends with its connection. */
+  readonly #socketOnClose: (this: Socket) => void
+
+  constructor() {
+    const holds = this
+    this.#socketOnClose = function socketOnClose(this: Socket) {
+      holds.#release(this, 0)
+    }
+  }
 
   /** Number of connections that are held now. */
   get size(): number {
@@ -15,18 +24,22 @@ export class Holds {
   }
 
   hold(socket: Socket): Disposable {
-    this.#counts.set(socket, (this.#counts.get(socket) ?? 0) + 1)
+    const before = this.#counts.get(socket) ?? 0
+    if (before === 0) socket.once('close', this.#socketOnClose)
+    this.#counts.set(socket, before + 1)
     let held = true
     return {
       [Symbol.dispose]: () => {
-        if (!held) return
+        if (held) this.#release(socket, (this.#counts.get(socket) ?? 0) - 1)
         held = false
-        const left = (this.#counts.get(socket) ?? 1) - 1
-        if (left > 0) this.#counts.set(socket, left)
-        else this.#counts.delete(socket)
-        if (left <= 0) for (const callback of [...this.#waiting]) callback()
       },
     }
+  }
+
+  #release(socket: Socket, left: number): void {
+    if (left > 0) return void this.#counts.set(socket, left)
+    socket.off('close', this.#socketOnClose)
+    if (this.#counts.delete(socket)) for (const callback of [...this.#waiting]) callback()
   }
 
   /** Calls back whenever a connection is held no more; returns how to stop that. */

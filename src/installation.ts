@@ -5,8 +5,9 @@ import type { StateDefinition } from './channel/messages.js'
 import type { Env } from './env.js'
 import type { TsunagiError } from './errors.js'
 import { bootDone } from './handover/boot-done.js'
+import type { HandoverReport } from './handover/report.js'
 import { Holds } from './holds.js'
-import { Lifecycle } from './lifecycle.js'
+import { Lifecycle, quietTurn } from './lifecycle.js'
 import { type ListenerKeeper, wrapListen } from './listener.js'
 import { type MoveRule, readMoveRule } from './move-rule.js'
 import type { Listen2 } from './native/net-internals.js'
@@ -19,7 +20,7 @@ import { Resumption } from './successor/resumption.js'
 import { openSession, type Session } from './successor/session.js'
 import { serveListeners, takeOver } from './successor/take-over.js'
 import { SignalGate } from './triggers/signals.js'
-import { readStartCommand, type StartCommand } from './triggers/spawn.js'
+import { type ReloadOptions, readStartCommand, type StartCommand, spawnSuccessor } from './triggers/spawn.js'
 import { reportBoot } from './triggers/spawned.js'
 import { leaveAfterStart } from './triggers/start.js'
 
@@ -47,6 +48,7 @@ export class Installation implements ListenerKeeper {
   /** Whether every server of the process takes part. */
   registered = false
   readonly #attached = new WeakMap<Server, AttachedServer>()
+  #whenListening: (() => void)[] | undefined = []
   readonly #sessions: Session[] = []
 
   constructor(env: Env) {
@@ -58,6 +60,8 @@ export class Installation implements ListenerKeeper {
     this.start = readStartCommand(env.environment)
     reportBoot(env, this.lifecycle.owned)
     process.once('exit', () => this.desk.close())
+    // A program that never listens has no predecessor either: one that waits for nothing but `owned()` would end here.
+    process.once('beforeExit', () => this.#ownUnlessInheriting())
   }
 
   /** Takes a server in. Returns how to take it out again. */
@@ -93,12 +97,32 @@ export class Installation implements ListenerKeeper {
     this.env.fault('successor-after-welcome')
     this.#sessions.push(opened.session)
     void this.#takeOver(opened.session)
+    this.#hasListener()
     return opened.fd
   }
 
   listening(attached: AttachedServer): void {
-    if (this.#sessions.length === 0) this.lifecycle.own()
+    // The next listen() may be the one that finds a predecessor.
+    void quietTurn().then(() => this.#ownUnlessInheriting())
+    if (attached.key === '') return // a cluster worker's: the primary has the address
     this.desk.publish(attached.key)
+    this.#hasListener()
+  }
+
+  /** Calls back once this process has a listener that can be handed over, its own or a predecessor's. */
+  onFirstListener(callback: () => void): void {
+    if (this.#whenListening) this.#whenListening.push(callback)
+    else callback()
+  }
+
+  #ownUnlessInheriting(): void {
+    if (this.#sessions.length === 0) this.lifecycle.own()
+  }
+
+  #hasListener(): void {
+    const callbacks = this.#whenListening ?? []
+    this.#whenListening = undefined
+    for (const callback of callbacks) callback()
   }
 
   // ---- successor
@@ -125,13 +149,15 @@ export class Installation implements ListenerKeeper {
     const keepAlive = setTimeout(() => {}, 2 ** 31 - 1)
     try {
       await takeOver(this, session)
+      this.#sessions.splice(this.#sessions.indexOf(session), 1) // what it still holds is not for later listen() calls to ask for
     } catch (error) {
       this.#sessions.splice(this.#sessions.indexOf(session), 1)
-      if (session.provesDeath(this.env.native, 0)) return this.#serveAlone(session)
+      if (isEndOfChannel(error) && session.peer.provesDeath(DEATH_TIMEOUT)) return this.#serveAlone(session)
       session.close(error as Error)
-      for (const { server } of session.claimed.values()) {
-        server.close()
-        server.emit('error', error)
+      for (const attached of session.claimed.values()) {
+        attached.key = ''
+        attached.server.close()
+        attached.server.emit('error', error)
       }
     } finally {
       clearTimeout(keepAlive)
@@ -155,8 +181,20 @@ export class Installation implements ListenerKeeper {
     for (const { server } of this.servers) server.emit('handover-failed', error)
   }
 
+  async reload(options: ReloadOptions): Promise<HandoverReport> {
+    return spawnSuccessor(this, options)
+  }
+
   /** Ends this process once it has nothing left to do. */
   leave(drain: Drain, sayLeft: () => void): void {
     leaveAfterStart(this, drain, sayLeft)
   }
 }
+
+/** What the channel says when the other process has closed it, or has died. */
+function isEndOfChannel(error: unknown): boolean {
+  return ['ERR_TSUNAGI_CHANNEL_CLOSED', 'EPIPE', 'ECONNRESET'].includes((error as { code?: string }).code ?? '')
+}
+
+/** A process that dies closes its descriptors a moment before it counts as dead, ms. */
+const DEATH_TIMEOUT = 1_000

@@ -60,7 +60,7 @@ export class Lifecycle {
 }
 
 /** Two turns of the event loop: whatever 'listening' handlers started at once has had its chance to call listen() again. */
-async function quietTurn(): Promise<void> {
+export async function quietTurn(): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve))
   await new Promise((resolve) => setImmediate(resolve))
 }

@@ -21,6 +21,7 @@ import {
 export interface ListenerKeeper {
   /** The predecessor's listening fd for the server's address, which the caller then owns; `undefined`: nobody hands it over. Throws what the server shall emit. */
   inherit(attached: AttachedServer): number | undefined
+  /** The server listens; its key is '' where it has no address of its own. */
   listening(attached: AttachedServer): void
 }
 
@@ -86,13 +87,13 @@ function hasAddressToMeetAt(server: Server, { port, fd, flags }: Wanted): boolea
 }
 
 /** Lets an inherited listener accept, now that this process owns it. */
-export function startAccepting(native: Native, attached: AttachedServer): void {
+export function startAccepting(native: Native | undefined, attached: AttachedServer): void {
   const handle = serverHandleOf(attached.server)
   if (handle === null || !Object.hasOwn(handle, 'listen')) return
   delete (handle as Partial<ServerHandle>).listen
   handle.listen(attached.backlog)
   // As with a path that this process has bound: closing the server removes it.
-  if (attached.path) native.claimPipePath(handle.fd, attached.path)
+  if (attached.path) native?.claimPipePath(handle.fd, attached.path)
 }
 
 /** Node's listen() runs to its end on this handle, 'listening' included, but the loop does not accept yet: the predecessor still does. */
@@ -122,9 +123,9 @@ function bindAndListen(wanted: Wanted) {
 }
 
 function noteListening(attached: AttachedServer, keeper: ListenerKeeper, { backlog, flags }: Wanted): void {
+  if (serverHandleOf(attached.server) === null) return
   const bound = boundAddress(attached.server, flags)
-  if (bound === undefined) return
-  attached.listensOn(bound, backlog)
+  if (bound) attached.listensOn(bound, backlog)
   keeper.listening(attached)
 }
 

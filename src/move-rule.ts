@@ -1,4 +1,4 @@
-import { existsSync, readFileSync } from 'node:fs'
+import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { misuse } from './errors.js'
 
@@ -32,7 +32,7 @@ export function readMoveRule(environment: NodeJS.ProcessEnv, main: string | unde
     const kinds = given.split(',').map((kind) => kind.trim())
     return new MoveRule(checked(kinds.filter(Boolean), 'TSUNAGI_MOVE'), `TSUNAGI_MOVE=${given}`)
   }
-  const file = main === undefined ? undefined : nearestPackageJson(dirname(main))
+  const file = main === undefined ? undefined : nearestPackageJson(realPath(main))
   const move = file === undefined ? undefined : moveOf(file)
   if (move === undefined) return new MoveRule(new Set(), '')
   if (!Array.isArray(move)) throw misuse('ERR_TSUNAGI_OPTION', `"tsunagi.move" in ${file} is an array of ${MOVE_KINDS.join(', ')} or all.`)
@@ -46,6 +46,15 @@ function checked(kinds: unknown[], where: string): ReadonlySet<string> {
     }
   }
   return new Set(kinds as string[])
+}
+
+/** Of the main module, as Node finds it; it may be a folder (`node .`), a link in another one, or without its extension. */
+function realPath(main: string): string {
+  try {
+    return realpathSync(main)
+  } catch {
+    return main
+  }
 }
 
 function nearestPackageJson(start: string): string | undefined {

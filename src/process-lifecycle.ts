@@ -1,7 +1,7 @@
-import { installation } from './attach.js'
+import { participant } from './attach.js'
 import { Lifecycle } from './lifecycle.js'
 
-/** Where nothing can be handed over a process owns what it has from the start. */
+/** A worker thread owns what it has from the start. */
 const alone = ownedFromStart()
 
 function ownedFromStart(): Lifecycle {
@@ -27,5 +27,5 @@ export function ready(until?: Promise<unknown>): void {
 export const retiring: AbortSignal = lifecycle().retiring
 
 function lifecycle(): Lifecycle {
-  return installation()?.lifecycle ?? alone
+  return participant()?.lifecycle ?? alone
 }

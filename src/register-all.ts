@@ -1,17 +1,18 @@
 import { readFileSync } from 'node:fs'
 import net, { type Server } from 'node:net'
-import { installation } from './attach.js'
+import { participant } from './attach.js'
 import { AttachedServer } from './attached-server.js'
 import type { Installation } from './installation.js'
 import { resolveOptions } from './options.js'
-import { spawnSuccessor } from './triggers/spawn.js'
+import type { PlainInstallation } from './plain-installation.js'
 
 /**
- * What `tsunagi/register` does: every server of the process takes part from its listen() on, without the application knowing; SIGUSR2 reloads.
+ * What `tsunagi/register` does: every server of the process takes part from its listen() on, without the application knowing. From then on SIGUSR2
+ * reloads; to a process that does not listen, or is a cluster worker, it does what it does without tsunagi.
  * Nothing is on the path of a connection. A second call, as with `-r` and `--import` together, does nothing. Returns how to undo it.
  */
 export function register(): () => void {
-  const here = installation()
+  const here = participant()
   if (here === undefined || here.registered) return () => {}
   here.registered = true
   const prototype = net.Server.prototype as Server & { _listen2(...args: unknown[]): void }
@@ -22,21 +23,22 @@ export function register(): () => void {
     here.add(attached, original)
     this._listen2(...args)
   }
-  const onReload = () => serverOnReload(here)
-  if (!isUnderNodemon()) process.on('SIGUSR2', onReload)
+  const processOnReload = () => reloadBySignal(here)
+  here.onFirstListener(() => {
+    if (here.registered && !isUnderNodemon()) process.on('SIGUSR2', processOnReload)
+  })
   return () => {
     prototype._listen2 = original
-    process.off('SIGUSR2', onReload)
+    process.off('SIGUSR2', processOnReload)
     here.registered = false
   }
 }
 
-function serverOnReload(here: Installation): void {
-  if (here.servers.size === 0) return
+function reloadBySignal(here: Installation | PlainInstallation): void {
   if (process.listenerCount('SIGUSR2') > 1)
     return here.env.log('SIGUSR2 is left to the application, which listens for it as well: use reload()')
   const env = here.env.environment['TSUNAGI_RELOAD_ENV'] === 'fresh' ? 'fresh' : 'current'
-  spawnSuccessor(here, { env }).catch((error: Error) => here.env.log(error.message))
+  here.reload({ env }).catch((error: Error) => here.env.log(error.message))
 }
 
 /** There SIGUSR2 means restart, and nodemon waits for this process to end. */

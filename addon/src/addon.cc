@@ -11,6 +11,10 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitWatcher(env, exports);
   InitStreams(env, exports);
   InitVerify(env, exports);
+  InitRepair(env, exports);
+  InitTcpDump(env, exports);
+  InitTcpRestore(env, exports);
+  InitPacketHold(env, exports);
   InitSelfTest(env, exports);
   return exports;
 }

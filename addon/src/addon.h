@@ -16,6 +16,10 @@ void InitFds(Napi::Env env, Napi::Object exports);
 void InitWatcher(Napi::Env env, Napi::Object exports);
 void InitStreams(Napi::Env env, Napi::Object exports);
 void InitVerify(Napi::Env env, Napi::Object exports);
+void InitRepair(Napi::Env env, Napi::Object exports);
+void InitTcpDump(Napi::Env env, Napi::Object exports);
+void InitTcpRestore(Napi::Env env, Napi::Object exports);
+void InitPacketHold(Napi::Env env, Napi::Object exports);
 void InitSelfTest(Napi::Env env, Napi::Object exports);
 
 template <Napi::Value (*function)(const Napi::CallbackInfo&)>

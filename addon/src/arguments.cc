@@ -56,6 +56,10 @@ Rule RuleOf(Kind kind) {
       return {"an Int32Array", [](const Napi::Value& value) { return TypeIs(IsTypedArray(value, napi_int32_array)); }};
     case Kind::kBytes:
       return {"a Uint8Array", [](const Napi::Value& value) { return TypeIs(IsBytes(value)); }};
+    case Kind::kNumbers:
+      return {"a Float64Array", [](const Napi::Value& value) { return TypeIs(IsTypedArray(value, napi_float64_array)); }};
+    case Kind::kBoolean:
+      return {"a boolean", [](const Napi::Value& value) { return TypeIs(value.IsBoolean()); }};
     case Kind::kArray:
       return {"an array", [](const Napi::Value& value) { return TypeIs(value.IsArray()); }};
     case Kind::kFunction:

@@ -15,7 +15,9 @@ enum class Kind {
   kPath,      // a string, neither empty nor with a NUL in it
   kFds,       // Int32Array
   kBytes,     // Uint8Array
+  kNumbers,   // Float64Array
   kArray,
+  kBoolean,
   kFunction,
 };
 

@@ -28,7 +28,7 @@ struct Figures {
   double produced = 0;
   double receive_queue = 0;
   double send_queue = 0;
-  double addresses = 0;
+  double identity = 0;
 };
 constexpr size_t kColumns = sizeof(Figures) / sizeof(double);
 static_assert(kColumns == 6, "VERIFY_COLUMNS in native.ts");
@@ -47,58 +47,29 @@ bool OwnFinQueued(int state) {
   return state == kFinWait1 || state == kFinWait2 || state == kClosing || state == kLastAck || state == kTimeWait;
 }
 
-bool IsTcp(int fd) {
-  int protocol = 0;
-  socklen_t length = sizeof protocol;
-  return getsockopt(fd, SOL_SOCKET, SO_PROTOCOL, &protocol, &length) == 0 && protocol == IPPROTO_TCP;
-}
-
 int QueueLength(int fd, unsigned long request) {
   int bytes = 0;
   return ioctl(fd, request, &bytes) == 0 ? bytes : 0;
 }
 
-// 64-bit FNV-1a, of which a double keeps 52 bits. It goes from one process to the other: the same in every version and build.
-class AddressHash {
- public:
-  void Add(const void* data, size_t length) {
-    const auto* bytes = static_cast<const unsigned char*>(data);
-    for (size_t index = 0; index < length; index++) hash_ = (hash_ ^ bytes[index]) * 0x100000001b3;
-  }
-  void Add(const sockaddr_storage& storage) {
-    if (storage.ss_family == AF_INET6) {
-      const auto& address = reinterpret_cast<const sockaddr_in6&>(storage);
-      Add(&address.sin6_addr, sizeof address.sin6_addr);
-      Add(&address.sin6_port, sizeof address.sin6_port);
-    } else {
-      const auto& address = reinterpret_cast<const sockaddr_in&>(storage);
-      Add(&address.sin_addr, sizeof address.sin_addr);
-      Add(&address.sin_port, sizeof address.sin_port);
-    }
-  }
-  double Value() const { return static_cast<double>(hash_ >> 12); }
-
- private:
-  uint64_t hash_ = 0xcbf29ce484222325;
-};
-
-double HashAddresses(int fd) {
-  AddressHash hash;
-  for (auto get : {getsockname, getpeername}) {
-    sockaddr_storage address{};
-    socklen_t length = sizeof address;
-    if (get(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0) hash.Add(address);
-  }
-  return hash.Value();
+// The kernel's own number of the socket, the same through every descriptor in every process, mixed down to what a double holds.
+// @note SO_COOKIE (socket(7), Linux 4.12); 0 below.
+double Identity(int fd) {
+  uint64_t cookie = 0;
+  socklen_t length = sizeof cookie;
+  if (getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) == -1) return 0;
+  return static_cast<double>((cookie * 0x9e3779b97f4a7c15u) >> 12);
 }
 
-// False when the kernel's struct is older than Linux 4.1 and has no byte counts.
-bool ReadTcpInfo(int fd, tcp_info* info) {
+// The length of what the kernel knows, 0 for a socket that is not TCP: unix and UDP sockets have no such option.
+socklen_t ReadTcpInfo(int fd, tcp_info* info) {
   *info = {};
   socklen_t length = sizeof *info;
-  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &length) == 0 &&
-         length >= offsetof(tcp_info, tcpi_bytes_received) + sizeof info->tcpi_bytes_received;
+  return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &length) == 0 ? length : 0;
 }
+
+// Linux 4.1 has byte counts.
+constexpr socklen_t kWithByteCounts = offsetof(tcp_info, tcpi_bytes_received) + sizeof(tcp_info::tcpi_bytes_received);
 
 // The counters and the queues come from different system calls, between which a segment or an ACK may arrive. As long as nobody
 // here reads or writes, the receive queue only grows and the send queue only shrinks. So a queue belongs to TCP_INFO if it is as long
@@ -110,19 +81,19 @@ bool ReadTcpInfo(int fd, tcp_info* info) {
 // connected itself is one too high (its SYN), before and after a move alike.
 Figures Inspect(int fd) {
   Figures figures;
-  if (!IsTcp(fd)) return figures;
-  figures.addresses = HashAddresses(fd);
   bool received_settled = false;
   bool sent_settled = false;
   int receive_queue = -1;
   int send_queue = QueueLength(fd, SIOCOUTQ);
   for (int pass = 0; pass < kMaxPasses && !(received_settled && sent_settled); pass++) {
     tcp_info info;
-    bool counted = ReadTcpInfo(fd, &info);
+    socklen_t known = ReadTcpInfo(fd, &info);
+    if (known == 0) return figures;
     int receive_queue_after = QueueLength(fd, SIOCINQ);
     int send_queue_after = send_queue == 0 ? 0 : QueueLength(fd, SIOCOUTQ);
     figures.state = info.tcpi_state;
-    if (!counted || info.tcpi_state == kListen) return figures;
+    if (pass == 0) figures.identity = Identity(fd);
+    if (known < kWithByteCounts || info.tcpi_state == kListen) return figures;
     if (!received_settled) {
       received_settled = receive_queue_after == 0 || receive_queue_after == receive_queue;
       figures.consumed =
@@ -148,7 +119,7 @@ Napi::Value InspectTcp(const Napi::CallbackInfo& info) {
   for (int fd : fds) {
     Figures figures = Inspect(fd);
     for (double figure : {figures.state, figures.consumed, figures.produced, figures.receive_queue, figures.send_queue,
-                          figures.addresses}) {
+                          figures.identity}) {
       *next++ = figure;
     }
   }

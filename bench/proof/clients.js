@@ -7,6 +7,7 @@ import { bytesAt, HASH_SEED, MAX_CHUNK, runningHash, Verifier } from './pattern.
 
 const clients = []
 let finishing = false
+let stalling = true
 /** What round trips are being measured for now: 'reload', 'steady' or nothing. */
 let label
 const worst = { reload: [], steady: [] }
@@ -22,8 +23,14 @@ const orders = {
   },
   open: () => clients.filter((client) => client.outcome === undefined).length,
   unexpected: () => clients.reduce((sum, client) => sum + client.unexpected.length, 0),
+  /** Resolves once every client has seen something that was written after the server was asked for `marks`: what it had sent by then. */
+  async pass({ marks, timeout }) {
+    stalling = false
+    await Promise.race([Promise.all(clients.map((client) => client.pass(marks))), after(timeout)])
+  },
   async finish({ timeout }) {
     finishing = true
+    stalling = false
     for (const client of clients) client.finish()
     await Promise.race([Promise.all(clients.map((client) => client.closed)), after(timeout)])
     for (const client of clients) client.outcome ??= 'unfinished'
@@ -43,9 +50,12 @@ class Client {
   #spec
   #socket
   #verifier
+  /** Whether the next write is due by itself. */
+  #resting = false
   #slowest = 0
   #pingedAt
   #pingedIn
+  #overdue
   #frame = Buffer.alloc(0)
   #pongs = 0
   #stalls = 0
@@ -60,14 +70,16 @@ class Client {
 
   #open(resolve, reject) {
     const socket = this.#socket
-    socket.write(`${JSON.stringify({ kind: this.#spec.kind, id: this.#spec.id })}\n`)
+    socket.write(`${JSON.stringify(this.#spec)}\n`)
     socket.once('error', reject)
     // Its first byte says that the server has read the head.
     socket.once('data', (first) => {
       if (this.#spec.halfClosed) socket.end()
       socket.on('data', (bytes) => this.#socketOnData(bytes))
       if (first.length > 1) this.#socketOnData(first.subarray(1))
-      if (this.#spec.kind !== 'firehose') this.#send()
+      if (this.#spec.kind === 'greedy') socket.pause()
+      if (this.#spec.kind === 'held') this.#sendAll()
+      else if (['pingpong', 'bulk', 'upload'].includes(this.#spec.kind)) this.#send()
       resolve()
     })
     socket.on('end', () => this.#socketOnEnd())
@@ -87,19 +99,21 @@ class Client {
     if (this.#spec.kind === 'pingpong') return this.#socketOnPong(bytes)
     const before = this.#verifier.received
     this.#verifier.take(bytes)
-    if (crossed(before, this.#verifier.received, PACE)) this.#stall()
+    if (this.#spec.kind !== 'greedy' && crossed(before, this.#verifier.received, PACE)) this.#stall()
     if (this.#spec.kind === 'bulk') this.#send()
+    if (this.#spec.kind === 'held' && finishing && this.sent === this.#verifier.received) this.#socket.end()
   }
 
   /** Reads nothing for a while, so that buffers fill on every side. */
   #stall() {
+    if (!stalling) return
     this.#stalls++
     this.#socket.pause()
-    setTimeout(() => this.#socket.resume(), finishing ? 0 : Math.random() * 2 * STALL)
+    setTimeout(() => this.#socket.resume(), Math.random() * 2 * STALL)
   }
 
   #send() {
-    if (this.#socket.writableEnded || this.#socket.destroyed) return
+    if (this.#resting || this.#socket.writableEnded || this.#socket.destroyed) return
     if (this.#spec.kind === 'pingpong') return this.#ping()
     if (finishing) {
       if (this.#spec.kind === 'upload' || this.sent <= this.#verifier.received) this.#socket.end()
@@ -108,10 +122,17 @@ class Client {
     if (this.#spec.kind === 'bulk' && this.sent - this.#verifier.received > IN_FLIGHT) return
     const before = this.sent
     this.#write(1 + Math.floor(Math.random() * MAX_CHUNK))
-    const pause = crossed(before, this.sent, PACE) ? Math.random() * 2 * STALL : 0
-    if (this.#socket.writableNeedDrain) this.#socket.once('drain', () => this.#send())
-    else if (pause > 0 || this.#spec.kind === 'upload') setTimeout(() => this.#send(), pause)
-    else setImmediate(() => this.#send())
+    this.#resting = true
+    const goOn = () => {
+      this.#resting = false
+      this.#send()
+    }
+    if (this.#socket.writableNeedDrain) this.#socket.once('drain', goOn)
+    else setTimeout(goOn, crossed(before, this.sent, PACE) && stalling ? Math.random() * 2 * STALL : 0)
+  }
+
+  #sendAll() {
+    while (this.sent < this.#spec.bytes) this.#write(Math.min(MAX_CHUNK, this.#spec.bytes - this.sent))
   }
 
   #write(length) {
@@ -136,29 +157,48 @@ class Client {
     if (frame.readUInt32BE() !== this.#pongs++ || frame.length > FRAME + 4) this.#verifier.repeated++
     this.#verifier.take(frame.subarray(4, FRAME + 4))
     this.#measured()
-    setTimeout(() => this.#send(), PING_EVERY)
+    setTimeout(() => this.#send(), this.#spec.pingEvery)
   }
 
   #measured() {
     const took = performance.now() - this.#pingedAt
-    if (this.#pingedIn !== undefined && this.#pingedIn === label) this.#slowest = Math.max(this.#slowest, took)
-    // The window it was sent in has ended meanwhile, without it.
-    else if (this.#pingedIn !== undefined) worst[this.#pingedIn].push(took)
+    this.#pingedAt = undefined
+    if (this.#overdue) {
+      worst[this.#pingedIn].push(Math.max(took, this.#overdue.slowest))
+      this.#overdue = undefined
+    } else if (this.#pingedIn === label) this.#slowest = Math.max(this.#slowest, took)
   }
 
+  /** A ping that is under way at the end of the window it was sent in counts for that window, once it is back. */
   endWindow(ended) {
-    if (ended !== undefined && this.#slowest > 0) worst[ended].push(this.#slowest)
+    if (ended !== undefined && this.#pingedAt !== undefined && this.#pingedIn === ended) this.#overdue = { slowest: this.#slowest }
+    else if (ended !== undefined && this.#slowest > 0) worst[ended].push(this.#slowest)
     this.#slowest = 0
+  }
+
+  pass(marks) {
+    if (['upload', 'held', 'greedy'].includes(this.#spec.kind)) return
+    const mark = this.#spec.kind === 'firehose' ? marks[this.#spec.id] : this.#verifier.position
+    return new Promise((resolve) => {
+      const look = setInterval(() => {
+        if (this.#verifier.position <= mark && this.unexpected.length === 0) return
+        clearInterval(look)
+        resolve()
+      }, 5)
+    })
   }
 
   finish() {
     if (this.#spec.kind === 'bulk') this.#send()
+    if (this.#spec.kind === 'greedy') this.#socket.resume()
+    if (this.#spec.kind === 'held' && this.sent === this.#verifier.received) this.#socket.end()
   }
 
   report() {
     const { received, position, hash, lost, repeated, wrong } = this.#verifier
     const { sent, sentHash, outcome, unexpected } = this
-    return { ...this.#spec, outcome, unexpected, sent, sentHash, received, position, receivedHash: hash, lost, repeated, wrong, stalls: this.#stalls }
+    const seen = { outcome, unexpected, stalls: this.#stalls, sent, sentHash }
+    return { ...this.#spec, ...seen, received, position, receivedHash: hash, lost, repeated, wrong }
   }
 }
 
@@ -171,8 +211,6 @@ function after(ms) {
 }
 
 const FRAME = 32
-/** Milliseconds between a pong and the next ping. */
-const PING_EVERY = 10
 /** After so many bytes a stream rests, STALL ms on average: 200 clients shall not keep the machine busy for their own sake. */
 const PACE = 262_144
 const STALL = 500

@@ -21,7 +21,7 @@ export function judge(clients, sessions) {
       total.duplicated += Math.max(0, session.received - client.sent)
     }
     // What the server has sent and never arrived: of an echo it is what was sent to it.
-    const owed = client.kind === 'firehose' ? (session?.sent ?? 0) : client.kind === 'upload' ? 0 : client.sent
+    const owed = isStreamedTo(client) ? (session?.sent ?? 0) : client.kind === 'upload' ? 0 : client.sent
     total.lost += Math.max(0, owed - client.position)
   }
   return total
@@ -34,9 +34,11 @@ function faultsOf(client, session) {
     faults.push(`${client.lost} bytes lost, ${client.repeated} repeated, ${client.wrong} wrong on the way to it`)
   }
   if (session === undefined) return [...faults, 'the server does not know its session']
-  if (client.kind === 'firehose') {
+  if (isStreamedTo(client)) {
     if (session.sent !== client.received || session.sentHash !== client.receivedHash) {
-      faults.push(`the server sent ${session.sent} bytes, ${client.received} arrived, hashes ${agree(session.sentHash, client.receivedHash)}`)
+      faults.push(
+        `the server sent ${session.sent} bytes, ${client.received} arrived, hashes ${agree(session.sentHash, client.receivedHash)}`,
+      )
     }
     return faults
   }
@@ -49,4 +51,5 @@ function faultsOf(client, session) {
   return faults
 }
 
+const isStreamedTo = ({ kind }) => kind === 'firehose' || kind === 'greedy'
 const agree = (a, b) => (a === b ? 'agree' : 'differ')

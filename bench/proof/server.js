@@ -5,7 +5,7 @@
 import { subscribe } from 'node:diagnostics_channel'
 import { readdirSync } from 'node:fs'
 import { createServer as createPlainServer } from 'node:net'
-import { carry, attach, createServer, owned, ready } from 'tsunagi'
+import { attach, carry, createServer, owned, ready } from 'tsunagi'
 import { bytesAt, HASH_SEED, MAX_CHUNK, runningHash } from './pattern.js'
 import { sabotaged } from './sabotage.js'
 
@@ -15,12 +15,6 @@ const side = attach(createPlainServer(sideOnConnection))
 const sockets = new Set()
 /** Firehoses run until the proof says stop. */
 const state = carry(traffic, 'state', () => ({ stopped: false }))
-
-subscribe('tsunagi.handover', (report) => say({ report }))
-await Promise.all([listen(traffic, process.env.TRAFFIC_PORT), listen(side, process.env.SIDE_PORT)])
-ready()
-await owned()
-say({ serving: process.pid })
 
 function trafficOnConnection(socket) {
   const session = carry(socket, 'session', () => ({
@@ -54,7 +48,8 @@ function readHead(socket, session, bytes) {
   if (end < 0) return
   Object.assign(session, JSON.parse(session.head))
   sessions.set(session.id, session)
-  if (session.kind === 'upload') socket.end('.') // this side is over, the client goes on sending
+  if (session.kind === 'upload')
+    socket.end('.') // this side is over, the client goes on sending
   else write(socket, session, Buffer.from('.'))
   kinds[session.kind].start(socket, session)
   if (end + 1 < bytes.length) kinds[session.kind].data(socket, session, bytes.subarray(end + 1))
@@ -78,12 +73,15 @@ const kinds = {
     },
     end: (socket) => socket.end(),
   },
-  /** Everything comes back. */
+  /** Everything comes back. Now and then the server rests: what comes meanwhile lies in Node's buffer, unread. */
   bulk: {
     start: (socket) => socket.on('drain', () => socket.resume()),
     data(socket, session, bytes) {
       note(session, bytes)
-      if (!write(socket, session, bytes)) socket.pause()
+      if (!write(socket, session, bytes)) return socket.pause()
+      if (Math.random() > REST_ODDS) return
+      socket.pause()
+      setTimeout(() => socket.resume(), Math.random() * REST)
     },
     end: (socket) => socket.end(),
   },
@@ -91,7 +89,7 @@ const kinds = {
   firehose: {
     start(socket, session) {
       const pump = () => {
-        while (!state.stopped && !socket.writableNeedDrain) {
+        while (!state.stopped && socket.writable && !socket.writableNeedDrain) {
           const bytes = bytesAt(session.id, session.sent, MAX_CHUNK / 4)
           session.sent += bytes.length
           session.sentHash = runningHash(session.sentHash, bytes)
@@ -106,11 +104,45 @@ const kinds = {
     data: nothing,
     end: nothing,
   },
+  /** As much as a buffer holds, at once; its client does not read for the time being. */
+  greedy: {
+    start(socket, session) {
+      if (session.sent === 0) {
+        const bytes = Buffer.concat(
+          Array.from({ length: session.bytes / MAX_CHUNK }, (_, at) => bytesAt(session.id, at * MAX_CHUNK, MAX_CHUNK)),
+        )
+        session.sent = bytes.length
+        session.sentHash = runningHash(session.sentHash, bytes)
+        write(socket, session, bytes)
+      }
+      if (state.stopped) socket.end()
+      else socket.once('stop', () => socket.end())
+    },
+    data: nothing,
+    end: nothing,
+  },
+  /** Comes back only at the end: until then it lies unread in Node's buffers. */
+  held: {
+    start(socket) {
+      socket.on('drain', () => socket.resume())
+      if (state.stopped) return
+      socket.pause()
+      socket.once('stop', () => socket.resume())
+    },
+    data(socket, session, bytes) {
+      note(session, bytes)
+      if (!write(socket, session, bytes)) socket.pause()
+    },
+    end: (socket) => socket.end(),
+  },
   /** This side has ended; what the client sends is counted. */
   upload: { start: nothing, data: (_, session, bytes) => note(session, bytes), end: nothing },
 }
 
 const FRAME = 32
+/** For each piece that comes; milliseconds at most. */
+const REST_ODDS = 0.1
+const REST = 500
 
 function note(session, bytes) {
   session.received += bytes.length
@@ -144,9 +176,24 @@ const questions = {
 }
 
 function listen(server, port) {
-  return new Promise((resolve, reject) => server.on('error', reject).listen(Number(port), '127.0.0.1', resolve))
+  return new Promise((resolve, reject) =>
+    server.on('error', serverOnError).once('error', reject).listen(Number(port), '127.0.0.1', resolve),
+  )
+}
+
+/** A handover that was refused or given up for good. */
+function serverOnError(error) {
+  console.error(error)
+  process.exit(1)
 }
 
 function say(message) {
   process.stdout.write(`${JSON.stringify(message)}\n`)
 }
+
+// Last, since the handlers of what is taken over run before `owned` resolves.
+subscribe('tsunagi.handover', (report) => say({ report }))
+await Promise.all([listen(traffic, process.env.TRAFFIC_PORT), listen(side, process.env.SIDE_PORT)])
+ready()
+await owned()
+say({ serving: process.pid })

@@ -50,7 +50,9 @@ export function createChat() {
 
   function enter(socket, { nick, room }) {
     const others = [...people.values()].filter((other) => other.room === room && other.nick !== nick).map((other) => other.nick)
-    socket.write(`* ${nick}, you are in ${room}, ${others.length ? `with ${others.join(', ')}` : 'alone so far'}. /join <room> changes it.\n`)
+    socket.write(
+      `* ${nick}, you are in ${room}, ${others.length ? `with ${others.join(', ')}` : 'alone so far'}. /join <room> changes it.\n`,
+    )
     tell(room, `* ${nick} is here`, socket)
   }
 

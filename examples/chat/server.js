@@ -2,7 +2,7 @@
  * A chat, a bulk echo and a status page that go on while you start the next version of them: npm start, and npm start again elsewhere.
  * Ports and the interface come from CHAT_PORT, BULK_PORT, STATUS_PORT and HOST.
  */
-import { owned, ready, retiring } from 'tsunagi'
+import { owned, ready } from 'tsunagi'
 import { createBulk } from './bulk.js'
 import { createChat } from './chat.js'
 import { createStatus, lastHandover } from './status.js'
@@ -21,10 +21,9 @@ const ports = {
 await Promise.all(Object.values(ports))
 ready() // without it, ready is the end of this file, and that waits for owned()
 await owned() // at once, or as soon as the process before this one has handed over
-const { generation, moved, predecessor } = lastHandover() ?? { generation: 1 }
-const since = generation === 1 ? 'started' : `took ${moved} connection${moved === 1 ? '' : 's'} over from process ${predecessor}`
+const generation = lastHandover()?.generation ?? 1
 console.log(`
-process ${process.pid}, generation ${generation}: ${since}
+process ${process.pid} serves, generation ${generation}
 
   chat    nc ${host} ${await ports.chat}         join, and say who you are in the first line
   bulk    nc -N ${host} ${await ports.bulk} <file >copy  gives back what it gets
@@ -32,7 +31,6 @@ process ${process.pid}, generation ${generation}: ${since}
 
 reload: start it again in another terminal: npm start
 `)
-retiring.addEventListener('abort', () => console.log(`process ${process.pid} has handed over and leaves; nobody noticed`))
 
 /** The port, once the server listens on it. */
 function listen(server, variable, usual) {

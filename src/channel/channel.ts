@@ -38,11 +38,18 @@ export class Channel {
   send(message: Message, options: { segments?: readonly Uint8Array[]; fds?: readonly number[]; timeoutMs?: number } = {}): void {
     if (this.#closed) throw closedError()
     const frame = encode(message, options.segments, options.fds)
-    this.#transport.send(encodeFrame(frame), frame.fds, options.timeoutMs ?? DEFAULT_SEND_TIMEOUT)
+    try {
+      this.#transport.send(encodeFrame(frame), frame.fds, options.timeoutMs ?? DEFAULT_SEND_TIMEOUT)
+    } catch (error) {
+      // Part of the frame may be out: whatever followed would be read as the rest of it.
+      if ((error as NodeJS.ErrnoException).code === 'ETIMEDOUT') this.close(error as Error)
+      throw error
+    }
   }
 
   /** Blocks until a whole message is here. Throws ERR_TSUNAGI_CHANNEL_CLOSED when the peer is gone; `undefined` after `timeoutMs`. */
   receive(timeoutMs: number, now: () => number = () => performance.now()): Received | undefined {
+    if (this.#closed) throw closedError()
     const end = timeoutMs < 0 ? Number.POSITIVE_INFINITY : now() + timeoutMs
     for (;;) {
       const left = timeoutMs < 0 ? -1 : Math.max(0, Math.ceil(end - now()))
@@ -70,6 +77,11 @@ export class Channel {
     this.#stopWatching ??= this.#transport.watch(() => this.#transportOnReadable())
   }
 
+  /** Delivers what has arrived so far, for whoever has learned of the peer's death before its last words. */
+  deliverNow(): void {
+    this.#transportOnReadable()
+  }
+
   /** Stops delivering, so that `receive` may be used. */
   pause(): void {
     this.#stopWatching?.()
@@ -93,15 +105,31 @@ export class Channel {
   }
 
   #transportOnReadable(): void {
+    while (this.#listener !== undefined && !this.#closed) {
+      const received = this.#receiveOrClose()
+      if (received === undefined) return
+      try {
+        this.#listener.onMessage(received)
+      } catch (error) {
+        this.close(error as Error)
+        // A breach of protocol is the peer's; anything else is a fault of our own that nobody may swallow.
+        if (!(error instanceof TsunagiError)) throw error
+      }
+    }
+  }
+
+  /** The next whole message, or `undefined` where there is none now; at the end of the stream, or for one that makes no sense, the channel closes. */
+  #receiveOrClose(): Received | undefined {
     try {
-      while (this.#listener !== undefined && !this.#closed) {
+      for (;;) {
         const piece = this.#transport.receive(this.#reader.room, 0)
-        if (piece === undefined) return
+        if (piece === undefined) return undefined
         const received = this.#take(piece)
-        if (received) this.#listener.onMessage(received)
+        if (received) return received
       }
     } catch (error) {
       this.close(error as Error)
+      return undefined
     }
   }
 

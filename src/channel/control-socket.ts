@@ -1,5 +1,6 @@
 import { lstatSync, unlinkSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
+import { isAlive } from '../handover/is-alive.js'
 import type { Native, PeerCredentials } from '../native/native.js'
 import { Channel, type Transport } from './channel.js'
 
@@ -10,6 +11,8 @@ export interface Peer {
   /** Polls readable once the peer is dead; -1 where the kernel has no pidfds. */
   readonly pidfd: number
   closePidfd(): void
+  /** Whether it is dead for certain, waiting up to `timeoutMs` for it to become so. Blocks. */
+  provesDeath(timeoutMs: number): boolean
 }
 
 /** Connects to the control socket at `path`. Throws with the system's code (ENOENT, ECONNREFUSED for a dead process's file). */
@@ -28,6 +31,8 @@ export function peerOf(native: Native, fd: number): Peer {
       get pidfd() {
         return pidfd
       },
+      provesDeath: (timeoutMs) =>
+        pidfd >= 0 ? native.pollReadable(Int32Array.of(pidfd), timeoutMs).length > 0 : diesWithin(native, credentials.pid, timeoutMs),
       closePidfd() {
         if (pidfd >= 0) native.closeFds(Int32Array.of(pidfd))
         pidfd = -1
@@ -37,6 +42,15 @@ export function peerOf(native: Native, fd: number): Peer {
     native.closeFds(Int32Array.of(fd))
     throw error
   }
+}
+
+function diesWithin(native: Native, pid: number, timeoutMs: number): boolean {
+  const end = performance.now() + timeoutMs
+  while (isAlive(pid)) {
+    if (performance.now() >= end) return false
+    native.pollReadable(new Int32Array(), 10)
+  }
+  return true
 }
 
 function pidfdOf(native: Native, fd: number): number {

@@ -9,7 +9,7 @@
  *   ready ──────────────────────────▶           booted; which state versions it can take
  *         ◀────────────────────────── prepare   how much is coming
  *   go ─────────────────────────────▶           "I sit in my receive loop"
- *         ◀────────────────────────── fds …     batches, in the order of the record
+ *         ◀────────────────────────── fds …     batches, in the order of the record, which is made meanwhile
  *         ◀────────────────────────── transfer  the record
  *   ack ────────────────────────────▶           checked, decoded, migrated; what was refused stays   (or nack)
  *         ◀────────────────────────── commit    from here the successor owns what it acked           (or abort)
@@ -141,7 +141,7 @@ export interface Transfer {
   server: Uint8Array
   /** Uint16: CONNECTION_FLAG bits. */
   flags: Uint8Array
-  /** Float64 × 3: consumed, produced, address hash. */
+  /** Float64 × 3: consumed, produced, identity. */
   verify: Uint8Array
   /** [connection, timeout ms, what remains of it ms] */
   timeouts: [number, number, number][]
@@ -212,6 +212,8 @@ export const CONNECTION_FLAG = {
   /** The application is waiting for 'drain'. */
   needDrain: 32,
   unreferenced: 64,
+  /** Its descriptor was sent before it turned out that it cannot move: the predecessor keeps it. */
+  stays: 128,
 } as const
 
 /** Reference in the carried graph to a socket that did not come along. */

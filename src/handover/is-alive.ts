@@ -1,8 +1,11 @@
-/** Whether a process exists, where the kernel has no pidfds (before Linux 5.3): a signal that does nothing. */
+import { readFileSync } from 'node:fs'
+
+/** Whether a process exists and is no zombie, where the kernel has no pidfds (before Linux 5.3). @note proc_pid_stat(5): the state follows the name. */
 export function isAlive(pid: number): boolean {
   try {
-    return process.kill(pid, 0)
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code !== 'ESRCH'
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    return stat[stat.lastIndexOf(')') + 2] !== 'Z'
+  } catch {
+    return false
   }
 }

@@ -39,7 +39,7 @@ export class PhaseTimer {
   /** Ends a phase that began where the last one ended. */
   end(phase: Phase): void {
     const now = this.#now()
-    this.phases[phase] = Math.round((now - this.#since) * 1000)
+    this.phases[phase] = (this.phases[phase] ?? 0) + Math.round((now - this.#since) * 1000)
     this.#since = now
   }
 }
@@ -56,9 +56,9 @@ export class Tally {
   /** Milliseconds that the last transaction kept this process busy. */
   lastBlockMs = 0
 
-  move(rule: string): void {
-    this.#moved++
-    this.#rules.set(rule, (this.#rules.get(rule) ?? 0) + 1)
+  move(rule: string, connections = 1): void {
+    this.#moved += connections
+    this.#rules.set(rule, (this.#rules.get(rule) ?? 0) + connections)
   }
 
   stay(reason: string, connections = 1): void {

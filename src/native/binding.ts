@@ -49,7 +49,7 @@ function provenBySelfTest(native: Native): Binding {
 
 function whyUnsupported(): string | undefined {
   if (process.platform !== 'linux') {
-    return `connections can be handed over on Linux only, and this is ${process.platform}. The server runs as usual; a restart closes its connections`
+    return `connections can be handed over on Linux only, and this is ${process.platform}`
   }
   if (Number.parseInt(process.versions.node, 10) < 20) {
     return `handing over connections needs Node 20 or later, and this is ${process.version}. Update Node`

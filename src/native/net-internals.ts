@@ -38,6 +38,7 @@ interface ReadableState {
   encoding: BufferEncoding | null
   ended: boolean
   endEmitted: boolean
+  highWaterMark: number
   pipes: unknown[]
 }
 
@@ -47,6 +48,7 @@ interface WritableState {
   writecb: ((error?: Error | null) => void) | null
   needDrain: boolean
   length: number
+  highWaterMark: number
   ending: boolean
 }
 
@@ -199,7 +201,6 @@ export const needsDrain = (socket: Socket): boolean => internals(socket)._writab
 /** Whether the application pipes this socket into itself, as an echo server does. */
 export const pipesIntoItself = (socket: Socket): boolean => internals(socket)._readableState.pipes.includes(socket)
 export const isUnreferenced = (socket: Socket): boolean => internals(socket)._handle?.hasRef() === false
-export const writeQueueSizeOf = (socket: Socket): number => internals(socket)._handle?.writeQueueSize ?? 0
 
 /** The option caches of net.Socket: the kernel's own options travel with the fd. */
 export function optionsOf(socket: Socket): { noDelay: boolean; keepAlive: boolean } {
@@ -281,7 +282,7 @@ export function reattach(socket: Socket, detached: Detached, again?: { fd: numbe
   self._writableState = writableState
   self._server = server
   if (server) serverInternals(server)._connections += 1
-  if (again) socket._write(again.unsent, 'buffer' as BufferEncoding, writableState.onwrite)
+  if (again && again.unsent.length > 0) socket._write(again.unsent, 'buffer' as BufferEncoding, writableState.onwrite)
   // JS believes that a handle with `reading` set reads; libuv was told to stop.
   if (again || handle.reading) {
     handle.reading = true
@@ -291,6 +292,7 @@ export function reattach(socket: Socket, detached: Detached, again?: { fd: numbe
 
 /** Callbacks of writes whose bytes were moved: of the write in flight, then of those in the buffer. */
 export function pendingWriteCallbacks({ writableState }: Detached): ((error?: Error | null) => void)[] {
+  if (writableState.length === 0 && !writableState.writecb) return []
   const buffered = writableState.getBuffer().map(({ callback }) => callback)
   return [writableState.writecb, ...buffered].filter((callback) => typeof callback === 'function')
 }
@@ -304,25 +306,35 @@ export function deadSocket(): Socket {
 
 // ---- sockets: arriving (successor)
 
-/** A net.Socket around a handle that has no fd yet: made before the freeze, opened at commit. Nothing is read until `startReading`. */
-export function createParkedSocket(tcp: TcpConstructor, options: ParkedSocketOptions): Socket {
-  const handle = new tcp(TCP_SOCKET)
+/** A net.Socket around a handle that has no fd yet. Nothing is read until `startReading`. */
+export function createParkedSocket(tcp: TcpConstructor): Socket {
   // `manualStart` keeps readableFlowing null, so that a later 'data' listener starts it; `pauseOnCreate` would not.
-  return new net.Socket({ ...options, handle, manualStart: true, readable: true, writable: true } as unknown as net.SocketConstructorOpts)
+  const options = { handle: new tcp(TCP_SOCKET), manualStart: true, readable: true, writable: true }
+  return new net.Socket(options as unknown as net.SocketConstructorOpts)
 }
 
-export interface ParkedSocketOptions {
-  allowHalfOpen: boolean
-  readableHighWaterMark?: number | undefined
-  writableHighWaterMark?: number | undefined
-  noDelay?: boolean
-  keepAlive?: boolean
+/** Gives a parked socket its connection, whose fd the handle owns then; false if libuv does not take it. Neither reads nor writes. */
+export function openParkedSocket(socket: Socket, fd: number): boolean {
+  return (internals(socket)._handle as TcpHandle).open(fd) === 0
 }
 
-/** Gives a parked socket its connection; the handle owns `fd` from here. */
-export function openParkedSocket(socket: Socket, fd: number): void {
-  const error = (internals(socket)._handle as TcpHandle).open(fd)
-  if (error) throw systemError(error, 'open')
+/** Closes the handle without a word to anybody: the connection, if it has one, lives on elsewhere. */
+export function closeParkedSocket(socket: Socket): void {
+  const self = internals(socket)
+  self._handle?.close()
+  self._handle = null
+}
+
+/** What a parked socket gets to know of its connection: how it ends, and the option caches of net.Socket, whose options the kernel has already. */
+export function configureParkedSocket(socket: Socket, options: { allowHalfOpen: boolean; noDelay: boolean; keepAlive: boolean }): void {
+  if (options.allowHalfOpen !== socket.allowHalfOpen) socket.allowHalfOpen = options.allowHalfOpen
+  if (options.noDelay) setSymbolValue(socket, socket, 'kSetNoDelay', true)
+  if (options.keepAlive) setSymbolValue(socket, socket, 'kSetKeepAlive', true)
+}
+
+export function setHighWaterMarks(socket: Socket, readable: number, writable: number): void {
+  internals(socket)._readableState.highWaterMark = readable
+  internals(socket)._writableState.highWaterMark = writable
 }
 
 export function assignServer(socket: Socket, server: Server): void {
@@ -359,6 +371,11 @@ const symbols = new Map<string, symbol>()
 function symbolValue(holder: object, sample: object, description: string): unknown {
   const symbol = findSymbol(sample, description)
   return symbol && (holder as Record<symbol, unknown>)[symbol]
+}
+
+/** A handle that is made later has no owner yet to learn the symbol from. */
+export function learnOwnerSymbol(handle: ServerHandle): void {
+  findSymbol(handle, 'owner_symbol')
 }
 
 function setSymbolValue(holder: object, sample: object, description: string, value: unknown): void {

@@ -34,6 +34,10 @@ export class Conversation {
     return this.#peer.credentials.pid
   }
 
+  get hasCommitted(): boolean {
+    return this.#settlement.hasCommitted
+  }
+
   #listen(): void {
     this.#peer.channel.listen({
       onMessage: (received) => this.#channelOnMessage(received),
@@ -150,27 +154,31 @@ export class Conversation {
       thaw()
       return this.#abort(error)
     }
+    thaw() // what stays here is read again
     this.#settlement.committed(handed)
     this.#listen()
   }
 
-  /** Still before commit: says so, and listens again. A successor that was only slow may try again, a little later each time. */
+  /**
+   * Still before commit: says so, and listens again. A successor that was only slow may try again, a little later each time. The word goes out
+   * before anything else happens here: a prepared successor that never hears it would wait, and take stale connections for its own at our death.
+   */
   #abort(error: TsunagiError): void {
     const { channel } = this.#peer
-    const isFirst = this.#settlement.moved === 0 && !this.#settlement.retired
+    const isFirst = !this.#settlement.hasCommitted
     const again = isFirst && ++this.#attempts < MAX_ATTEMPTS && isTransient(error.cause)
+    const code = (error.cause as { code?: string } | undefined)?.code ?? error.code
+    try {
+      if (!channel.closed) channel.send({ type: 'abort', code, reason: error.message, again }, { timeoutMs: ABORT_TIMEOUT })
+      if (!channel.closed && (again || !isFirst)) this.#listen()
+      else channel.close(error)
+    } catch {
+      channel.close(error) // it does not read any more, or has died; what it has is incomplete or was not acked
+    }
+    if (isFirst && channel.closed) this.#end(error)
+    if (!isFirst) this.#settlement.giveUpRest(error)
     this.#installation.env.log(`${error.message}${again ? ' It will be tried again.' : ''}`)
     this.#installation.emitFailure(error)
-    try {
-      const cause = error.cause as { code?: string } | undefined
-      channel.send({ type: 'abort', code: cause?.code ?? error.code, reason: error.message, again })
-      this.#listen()
-      if (!isFirst) this.#settlement.giveUpRest(error)
-      else if (!again) channel.close(error)
-    } catch {
-      channel.close(error) // it does not read any more, or has died: nothing was changed here, so there is nothing to tell
-      this.#end(error)
-    }
   }
 
   #send(message: Message, fds: number[] = []): void {
@@ -179,13 +187,15 @@ export class Conversation {
 
   #end(reason: Error): void {
     this.#settlement.channelOnClose()
-    if (this.#settlement.moved > 0 || this.#settlement.retired) return // until its death is proven it stays the one successor
+    if (this.#settlement.hasCommitted) return // until its death is proven it stays the one successor
     this.#installation.desk.dismiss(this, reason)
     this.#peer.closePidfd()
   }
 }
 
 const MAX_ATTEMPTS = 4
+/** A successor that does not take a few bytes within this many milliseconds is stopped, and the server has stood still for long enough. */
+const ABORT_TIMEOUT = 100
 
 /** Out of time, or of room: another try may do. Anything else will be the same next time. */
 function isTransient(cause: unknown): boolean {

@@ -41,6 +41,13 @@ export class Desk {
     this.#sockets.set(key, socket)
   }
 
+  /** A successor has died that had put its own sockets in the place of ours. */
+  republish(): void {
+    const keys = [...this.#sockets.keys()]
+    this.close()
+    for (const key of keys) this.publish(key)
+  }
+
   close(): void {
     for (const socket of this.#sockets.values()) socket.close()
     this.#sockets.clear()

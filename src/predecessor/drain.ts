@@ -38,8 +38,24 @@ export class Drain {
 
   /** The grace period is over. */
   endAll(): void {
-    for (const socket of this.#left) socket.end()
+    for (const socket of this.#left) endPolitely(socket)
   }
+}
+
+/**
+ * Ends a connection that the application has not ended. What it still writes comes too late: as an error it would end this process, and the
+ * bytes that are on their way with it. A loop that writes until it is told to wait is told so.
+ */
+export function endPolitely(socket: Socket): void {
+  socket.unpipe()
+  socket.resume() // closing with bytes unread would be a reset
+  socket.end()
+  Object.assign(socket, { write: discard, end: () => socket })
+}
+
+function discard(_chunk: unknown, encoding?: unknown, callback = encoding): boolean {
+  if (typeof callback === 'function') process.nextTick(callback as () => void, null)
+  return false
 }
 
 /** Stops accepting on listeners that nobody claimed. */

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
 import type { Installation } from '../installation.js'
-import { fdOf } from '../native/net-internals.js'
+import { fdOf, serverFdOf } from '../native/net-internals.js'
 import { type Fate, judge } from './judge.js'
 
 /** A connection that is about to move. */
@@ -55,7 +55,8 @@ export function freeze(installation: Installation, { claimed, unmigratable, only
   for (const [attached, sockets] of installation.finder.find(installation.servers)) {
     const isClaimed = claimed.has(attached.key)
     if (isClaimed) frozen.servers.push(attached)
-    if (!only && attached.key !== '') (isClaimed ? frozen.listeners : frozen.unclaimed).push(attached)
+    // The application may have closed its listener since the successor asked for it.
+    if (!only && attached.key !== '' && serverFdOf(attached.server) >= 0) (isClaimed ? frozen.listeners : frozen.unclaimed).push(attached)
     for (const socket of sockets) {
       if (only && !only.has(socket)) continue
       const verdict = isClaimed ? judge(installation, attached, socket, unmigratable) : UNCLAIMED

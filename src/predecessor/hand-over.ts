@@ -4,10 +4,10 @@ import { Deadline, freezeBudget } from '../handover/deadline.js'
 import type { Phase } from '../handover/phase.js'
 import { PhaseTimer } from '../handover/report.js'
 import type { Installation } from '../installation.js'
-import { freeze, type Scope } from './freeze.js'
+import { type Frozen, freeze, type Scope } from './freeze.js'
 import type { LateSink } from './moved-socket.js'
 import { type Handed, type Released, release } from './release.js'
-import { send } from './send.js'
+import { sendDescriptors, sendRecord } from './send.js'
 import { snapshot } from './snapshot.js'
 import { thaw } from './thaw.js'
 
@@ -29,36 +29,47 @@ export type HandedOver = Released & { readonly base: number; readonly phases: Ph
 export function handOver(installation: Installation, transaction: Transaction): HandedOver {
   const timer = new PhaseTimer(installation.env.now)
   const handed = untilCommit(installation, transaction, timer)
-  // The successor owns what it acked. Nothing is undone from here: an error in release ends this process.
-  const released = release(installation, handed, transaction.sinkFor)
-  timer.end('commit')
-  return { ...released, base: transaction.base, phases: timer.phases }
+  try {
+    installation.env.fault('predecessor-after-commit')
+    const released = release(installation, handed, transaction.sinkFor)
+    timer.end('commit')
+    return { ...released, base: transaction.base, phases: timer.phases }
+  } catch (error) {
+    // The successor owns what it acked, and this process has not let go of all of it: two would serve it.
+    installation.env.log(`after the commit: ${(error as Error)?.stack ?? String(error)}. This process ends, the successor serves.`)
+    process.exit(EXIT_SOFTWARE)
+  }
 }
 
 function untilCommit(installation: Installation, { channel, scope, base }: Transaction, timer: PhaseTimer): Handed {
   const { env } = installation
   let phase: Phase = 'freeze'
-  env.fault('predecessor-before-freeze')
-  const frozen = freeze(installation, scope)
-  timer.end(phase)
+  let frozen: Frozen | undefined
   try {
+    env.fault('predecessor-before-freeze')
+    frozen = freeze(installation, scope)
+    timer.end(phase)
+    phase = 'send'
+    env.fault('predecessor-before-send')
+    const sent = frozen.moving.map(({ fd }) => fd)
+    sendDescriptors(env, channel, sent, new Deadline(env.now, freezeBudget(sent.length, 0)))
+    timer.end(phase)
     phase = 'snapshot'
     const taken = snapshot(installation, frozen, base)
     timer.end(phase)
     phase = 'send'
-    const deadline = new Deadline(env.now, freezeBudget(frozen.moving.length, taken.unreadBytes + taken.unsentBytes))
-    env.fault('predecessor-before-send')
-    send(env, channel, taken, deadline)
+    const deadline = new Deadline(env.now, freezeBudget(sent.length, taken.unreadBytes + taken.unsentBytes))
+    sendDescriptors(env, channel, Array.from(taken.fds.subarray(sent.length)), deadline) // those that joined by carried state
+    sendRecord(channel, taken, deadline)
     env.fault('predecessor-after-send')
     timer.end(phase)
     phase = 'commit'
-    const refused = awaitAck(channel, deadline) // decoded, migrated, every fd checked: the successor can do no more before commit
+    const refused = awaitAck(channel, taken.record.count, deadline) // decoded, migrated, every fd checked: the successor can do no more before commit
     env.fault('predecessor-before-commit')
     channel.send({ type: 'commit' }) // the commit point: before it every failure thaws, after it nothing is undone
-    env.fault('predecessor-after-commit')
-    return { frozen, snapshot: taken, refused }
+    return { frozen, snapshot: taken, kept: new Map([...taken.held, ...refused]) }
   } catch (cause) {
-    thaw(frozen)
+    if (frozen) thaw(frozen)
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new TsunagiError('ERR_TSUNAGI_ABORTED', `The handover was given up in phase ${phase}: ${reason} This process goes on serving.`, {
       phase,
@@ -68,7 +79,7 @@ function untilCommit(installation: Installation, { channel, scope, base }: Trans
   }
 }
 
-function awaitAck(channel: Channel, deadline: Deadline): Map<number, string> {
+function awaitAck(channel: Channel, count: number, deadline: Deadline): Map<number, string> {
   const received = channel.receive(deadline.left)
   if (received === undefined)
     throw new TsunagiError('ERR_TSUNAGI_ABORTED', 'The successor did not acknowledge within the budget.', { phase: 'commit' })
@@ -78,5 +89,11 @@ function awaitAck(channel: Channel, deadline: Deadline): Map<number, string> {
     throw new TsunagiError('ERR_TSUNAGI_REFUSED', `The successor refused: ${message.reason} (${message.code})`, { phase: 'commit' })
   if (message.type !== 'ack')
     throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', `The successor sent "${message.type}" where "ack" was due.`, { phase: 'commit' })
-  return new Map(message.refused)
+  if (message.refused.some(([index]) => index >= count)) {
+    throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', 'The successor refused a connection that was not sent.', { phase: 'commit' })
+  }
+  return new Map(message.refused.map(([index, reason]) => [index, `the successor refused it: ${reason}`]))
 }
+
+/** @note EX_SOFTWARE of sysexits.h: an internal error. */
+const EXIT_SOFTWARE = 70

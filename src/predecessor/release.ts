@@ -5,6 +5,7 @@ import {
   type Detached,
   deadSocket,
   detach,
+  learnOwnerSymbol,
   pendingWriteCallbacks,
   reattach,
   serverHandleOf,
@@ -16,11 +17,12 @@ import type { Frozen } from './freeze.js'
 import { becomeMoved, type LateSink, unbecomeMoved } from './moved-socket.js'
 import type { Snapshot } from './snapshot.js'
 
-/** What was sent and acked: connections by index, without those that the successor refused. */
+/** What was sent and acked. */
 export interface Handed {
   readonly frozen: Frozen
   readonly snapshot: Snapshot
-  readonly refused: ReadonlyMap<number, string>
+  /** Connections, by index, that did not move after all: this side or the successor found a reason. */
+  readonly kept: ReadonlyMap<number, string>
 }
 
 /** What the predecessor still holds of what it has handed over, until the successor has resumed: one reference to each, and how to put it together again. */
@@ -41,14 +43,14 @@ interface ReleasedConnection {
  * Its inverse is `takeBack`; `letGo` ends the possibility of that.
  */
 export function release(installation: Installation, handed: Handed, sinkFor: (index: number) => LateSink): Released {
-  const { frozen, snapshot, refused } = handed
+  const { frozen, snapshot, kept } = handed
   const { native } = installation.env
-  native.stopReading(snapshot.fds.filter((_, index) => !refused.has(index)))
+  native.stopReading(snapshot.fds.filter((_, index) => !kept.has(index)))
   const standIn = deadSocket()
   const connections = new Map<number, ReleasedConnection>()
   frozen.moving.forEach(({ socket, fd }, index) => {
-    if (refused.has(index)) return
-    socket.setTimeout(0)
+    if (kept.has(index)) return
+    if (socket.timeout) socket.setTimeout(0)
     const unsent = snapshot.queued.get(index)
     const detached = detach(socket, standIn)
     becomeMoved(socket, sinkFor(index), detached)
@@ -59,6 +61,7 @@ export function release(installation: Installation, handed: Handed, sinkFor: (in
   const listeners = frozen.listeners.map(({ server, path }) => {
     const handle = serverHandleOf(server) as TcpHandle & { onconnection: unknown }
     if (path) native.disclaimPipePath(handle.fd) // or closing it would unlink the path under the successor
+    learnOwnerSymbol(handle)
     const listener = { fd: native.duplicateFd(handle.fd), tcp: handle.constructor, onconnection: handle.onconnection }
     handle.close()
     setServerHandle(server, null)
@@ -85,11 +88,7 @@ export function letGo(installation: Installation, { connections, listeners }: Re
  * touched cannot be vouched for and is destroyed, with the events that the application expects of a lost connection.
  */
 export function takeBack(installation: Installation, released: Released, started: ReadonlySet<number>): void {
-  for (const [index, { socket, detached, again }] of released.connections) {
-    unbecomeMoved(socket)
-    reattach(socket, detached, again)
-    if (started.has(index)) socket.destroy()
-  }
+  // Order matters: a server without a listener takes the end of its last connection for its own, and says 'close'.
   released.frozen.listeners.forEach(({ server, backlog, path }, i) => {
     const { fd, tcp, onconnection } = released.listeners[i] as Released['listeners'][number]
     const handle = adoptListener(tcp, fd, server, onconnection)
@@ -97,4 +96,11 @@ export function takeBack(installation: Installation, released: Released, started
     handle.listen(backlog)
     if (path) installation.env.native.claimPipePath(handle.fd, path)
   })
+  for (const [index, { socket, detached, again }] of released.connections) {
+    unbecomeMoved(socket)
+    const isLost = started.has(index)
+    // What libuv still held was the dead process's to send: of a connection that it has touched nobody knows how far it came.
+    reattach(socket, detached, again && isLost ? { ...again, unsent: new Uint8Array() } : again)
+    if (isLost) socket.destroy()
+  }
 }

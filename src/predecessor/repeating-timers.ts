@@ -1,4 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
+import { syncBuiltinESMExports } from 'node:module'
 import timers from 'node:timers'
 
 /**
@@ -32,6 +33,7 @@ export class RepeatingTimers {
     Object.assign(wrapped, this.#original)
     timers.setInterval = wrapped
     globalThis.setInterval = wrapped
+    syncBuiltinESMExports() // for `import { setInterval } from 'node:timers'`
   }
 
   /** Whether the code that runs now was started by an interval after `mute`. */

@@ -4,13 +4,19 @@ import type { Env } from '../env.js'
 import type { Deadline } from '../handover/deadline.js'
 import type { Snapshot } from './snapshot.js'
 
-/** Sends descriptors in batches, then the record. The receiver is in its loop: with more in flight than RLIMIT_NOFILE the kernel says ETOOMANYREFS, which waits for it. */
-export function send(env: Env, channel: Channel, { record, segments, fds }: Snapshot, deadline: Deadline): void {
+/**
+ * Sends descriptors in batches, before the record is made: the receiver, which sits in its loop, looks at each while this side goes on.
+ * With more in flight than RLIMIT_NOFILE the kernel says ETOOMANYREFS, which waits for it.
+ */
+export function sendDescriptors(env: Env, channel: Channel, fds: readonly number[], deadline: Deadline): void {
   for (let at = 0; at < fds.length; at += MAX_FDS_PER_MESSAGE) {
     if (at > 0) env.fault('predecessor-between-batches')
-    const batch = Array.from(fds.subarray(at, at + MAX_FDS_PER_MESSAGE))
+    const batch = fds.slice(at, at + MAX_FDS_PER_MESSAGE)
     whileTooManyInFlight(env, deadline, () => channel.send({ type: 'fds', count: batch.length }, { fds: batch, timeoutMs: deadline.left }))
   }
+}
+
+export function sendRecord(channel: Channel, { record, segments }: Snapshot, deadline: Deadline): void {
   channel.send(record, { segments, timeoutMs: deadline.left })
 }
 

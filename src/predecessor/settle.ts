@@ -5,8 +5,8 @@ import { TsunagiError } from '../errors.js'
 import { isAlive } from '../handover/is-alive.js'
 import { type HandoverReport, publishReport, reportLine, Tally } from '../handover/report.js'
 import type { Installation } from '../installation.js'
-import { Drain, stopListening } from './drain.js'
-import type { Scope } from './freeze.js'
+import { Drain, endPolitely, stopListening } from './drain.js'
+import type { Scope, StayingConnection } from './freeze.js'
 import type { HandedOver } from './hand-over.js'
 import { LateWrites } from './late-writes.js'
 import type { LateSink } from './moved-socket.js'
@@ -61,6 +61,11 @@ export class Settlement {
     return ready.size > 0 ? { only: ready, limit: BATCH } : undefined
   }
 
+  /** Whether something is the successor's: listeners alone count too. */
+  get hasCommitted(): boolean {
+    return this.retired || this.#handed !== undefined
+  }
+
   sinkFor(number: number): LateSink {
     return this.#late.sinkFor(number)
   }
@@ -78,7 +83,8 @@ export class Settlement {
   }
 
   started(connections: readonly number[]): void {
-    for (const index of connections) this.#started.add(index)
+    const count = this.#handed?.snapshot.record.count ?? 0
+    for (const index of connections) if (index < count) this.#started.add(index)
   }
 
   resumed(): void {
@@ -93,14 +99,15 @@ export class Settlement {
     this.#due = new Set(handed.frozen.waiting)
     if (this.retired) this.#drain?.forgetAll(handed.connections.values())
     else this.#retire(handed)
+    this.#see(handed.frozen.staying)
     if (this.#due.size === 0) this.#publish()
     // A pause as long as the block was: both processes have their connections to serve between two batches.
     setTimeout(this.#continue, this.#due.size > 0 ? this.#tally.lastBlockMs : 0)
   }
 
-  #count({ frozen, refused, connections, snapshot, phases }: HandedOver): void {
+  #count({ frozen, kept, connections, snapshot, phases }: HandedOver): void {
     for (const index of connections.keys()) this.#tally.move(frozen.moving[index]?.rule ?? '')
-    for (const reason of refused.values()) this.#tally.stay(`the successor refused it: ${reason}`)
+    for (const reason of kept.values()) this.#tally.stay(reason)
     for (const { reason } of frozen.staying) this.#tally.stay(reason)
     this.#tally.bytes(snapshot.unreadBytes, snapshot.unsentBytes, snapshot.record.graph.length)
     this.#tally.time(phases)
@@ -119,13 +126,13 @@ export class Settlement {
   /** The successor serves. From here this process only finishes what it has begun. */
   #retire(handed: HandedOver): void {
     const installation = this.#installation
-    const { frozen, refused } = handed
+    const { frozen, kept } = handed
     this.retired = true
     installation.desk.close()
     installation.env.fault('predecessor-before-drain')
     const staying = [
       ...frozen.staying.map(({ socket }) => socket),
-      ...[...refused.keys()].map((index) => frozen.moving[index]?.socket as Socket),
+      ...[...kept.keys()].map((index) => frozen.moving[index]?.socket as Socket),
     ]
     this.#report = {
       role: 'predecessor',
@@ -137,14 +144,18 @@ export class Settlement {
       unclaimedState: [],
     }
     stopListening(frozen.unclaimed)
-    this.#stragglers.watch(frozen.staying.filter(({ fate }) => fate === 'later').map(({ socket }) => socket))
     this.#drain = new Drain([...staying, ...frozen.waiting], installation.servers, () => {
       for (const { server } of installation.servers) server.emit('drained')
     })
-    for (const { socket, fate } of frozen.staying) if (fate === 'close') socket.end()
     installation.desk.succeeded(this.#report)
     installation.leave(this.#drain, () => this.#sayLeft())
     installation.lifecycle.retire()
+  }
+
+  /** To those that were judged in this transaction and stay: some move later, some end now. */
+  #see(staying: readonly StayingConnection[]): void {
+    this.#stragglers.watch(staying.filter(({ fate }) => fate === 'later').map(({ socket }) => socket))
+    for (const { socket, fate } of staying) if (fate === 'close') endPolitely(socket)
   }
 
   /** Once everything that was due has moved. */
@@ -155,17 +166,25 @@ export class Settlement {
     Object.assign(report, this.#tally.figures())
     this.#installation.env.log(reportLine(report))
     publishReport(report)
-    for (const { server } of this.#installation.servers) server.emit('handover', report)
+    // On a tick of its own: what a listener throws is the application's, not a failed handover.
+    process.nextTick(() => {
+      for (const { server } of this.#installation.servers) server.emit('handover', report)
+    })
   }
 
   #sayLeft(): void {
-    if (!this.#peer.channel.closed) this.#peer.channel.send({ type: 'left' })
+    try {
+      if (!this.#peer.channel.closed) this.#peer.channel.send({ type: 'left' }, { timeoutMs: 0 })
+    } catch {
+      // The successor has died since, or does not read: there is nobody to say good-bye to.
+    }
   }
 
   // ---- the successor's death
 
   #watchPeer(): void {
-    if (this.#unwatchPeer || this.#peer.pidfd < 0) return
+    if (this.#unwatchPeer) return
+    if (this.#peer.pidfd < 0) return this.#pollPeer()
     const watcher = this.#installation.env.native.watch(this.#peer.pidfd, () => this.#successorOnDeath())
     watcher.unref()
     this.#unwatchPeer = () => {
@@ -175,18 +194,29 @@ export class Settlement {
     }
   }
 
+  /** Without pidfds (before Linux 5.3). */
+  #pollPeer(): void {
+    const timer = setInterval(() => {
+      if (!isAlive(this.#peer.credentials.pid)) this.#successorOnDeath()
+    }, 100).unref()
+    this.#unwatchPeer = () => {
+      clearInterval(timer)
+      this.#unwatchPeer = undefined
+    }
+  }
+
   /** A channel that closes proves nothing: only the death of the successor gives the connections back. */
   channelOnClose(): void {
     if (!this.#handed && this.#due.size > 0) this.giveUpRest(new Error('the successor closed the channel.'))
-    if (this.#peer.pidfd < 0 && this.#handed && !isAlive(this.#peer.credentials.pid)) this.#successorOnDeath()
   }
 
   #successorOnDeath(): void {
-    const handed = this.#handed
+    this.#peer.channel.deliverNow() // how far it had come is still in there
     this.#unwatchPeer?.()
+    const handed = this.#handed
+    this.#handed = undefined // before the channel closes, which calls back here where there are no pidfds
     this.#peer.channel.close()
     if (handed === undefined) return this.#due.size > 0 ? this.giveUpRest(new Error('the successor has died.')) : undefined
-    this.#handed = undefined
     clearTimeout(this.#keepAlive)
     const { desk, timers, env } = this.#installation
     takeBack(this.#installation, handed, this.#started)
@@ -207,6 +237,7 @@ export class Settlement {
     if (this.retired) return this.giveUpRest(error)
     this.moved = 0
     timers.unmute()
+    desk.republish()
     desk.dismissSuccessor(error)
   }
 }

@@ -15,70 +15,58 @@ import {
   optionsOf,
   remainingTimeoutOf,
   unreadOf,
-  writeQueueSizeOf,
 } from '../native/net-internals.js'
 import { obstacleOf } from '../protocols/raw.js'
 import type { Frozen, MovingConnection } from './freeze.js'
 
-/** Live sockets as data: the record, its raw segments, and the descriptors in the record's order. Nothing of it is touched again. */
+/** Live sockets as data: the record and its raw segments. Nothing of it is touched again. */
 export interface Snapshot {
   readonly record: Readonly<Transfer>
   readonly segments: readonly Uint8Array[]
   readonly fds: Int32Array
   /** What libuv still held of a write, by connection. */
   readonly queued: ReadonlyMap<number, Uint8Array>
+  /** Connections, by index, that turned out not to be movable, with the reason. */
+  readonly held: Map<number, string>
   readonly unreadBytes: number
   readonly unsentBytes: number
 }
 
 /**
- * Reads everything that has to go along. A connection that turns out not to be movable (its carried value holds a function, its TCP state
- * is already past saving) goes over to `frozen.staying` with its reason.
+ * Reads everything that has to go along. A connection that turns out not to be movable (its carried value holds a function, its TCP state is
+ * already past saving) keeps its place in the record and stays. Sockets that only carried state refers to join at the end of `frozen.moving`.
  */
 export function snapshot(installation: Installation, frozen: Frozen, base: number): Snapshot {
-  const figures = dropUnfitStates(installation, frozen)
-  const graph = snapshotCarried(installation, frozen)
-  return snapshotConnections(installation, frozen, base, graph, figures)
+  const { native } = installation.env
+  const held = new Map<number, string>()
+  const figures = native.inspectTcp(Int32Array.from(frozen.moving, ({ fd }) => fd))
+  for (let i = 0; i < frozen.moving.length; i++) {
+    if (!MOVABLE_STATES.has(figures[i * VERIFY_COLUMNS + VERIFY_COLUMN.state] as number)) held.set(i, 'it is already closing')
+  }
+  const graph = snapshotCarried(installation, frozen, held)
+  return snapshotConnections(native, frozen, base, graph, figures, held)
 }
 
 /** @note include/net/tcp_states.h: ESTABLISHED 1, FIN_WAIT1 4, FIN_WAIT2 5, CLOSE_WAIT 8; in any other state the connection is over or not yet there. */
 const MOVABLE_STATES = new Set([1, 4, 5, 8])
 
-/** Returns the figures of what is left, by socket: they do not change in the block, and each look costs 3 µs a connection. */
-function dropUnfitStates(installation: Installation, frozen: Frozen): Figures {
-  const all = installation.env.native.inspectTcp(Int32Array.from(frozen.moving, ({ fd }) => fd))
-  const figures: Figures = new Map()
-  let kept = 0
-  frozen.moving.forEach((connection, i) => {
-    const row = all.subarray(i * VERIFY_COLUMNS, (i + 1) * VERIFY_COLUMNS)
-    if (MOVABLE_STATES.has(row[VERIFY_COLUMN.state] as number)) {
-      frozen.moving[kept++] = connection
-      figures.set(connection, row)
-    } else stay(frozen, connection, 'it is already closing')
-  })
-  frozen.moving.length = kept
-  return figures
-}
-
-type Figures = Map<MovingConnection, Float64Array>
-
 /** All carried values as one graph. Sockets inside it are references; those that are not ours yet, such as a proxy's upstream, join the move. */
-function snapshotCarried(installation: Installation, frozen: Frozen): Uint8Array {
+function snapshotCarried({ carried }: Installation, frozen: Frozen, held: Map<number, string>): Uint8Array {
   for (;;) {
-    const roots: (CarriedRoot & { connection?: MovingConnection })[] = []
+    const roots: (CarriedRoot & { connection?: number })[] = []
     for (const attached of frozen.listeners) {
-      for (const [name, { version, value }] of installation.carried.ofServer(attached.server)) {
+      for (const [name, { version, value }] of carried.ofServer(attached.server)) {
         roots.push({ key: serverRootKey(frozen.servers.indexOf(attached), name), version, value })
       }
     }
-    const indexes = new Map<object, number>()
-    frozen.moving.forEach((connection, index) => {
-      indexes.set(connection.socket, index)
-      for (const [name, { version, value }] of installation.carried.everythingOf(connection.socket)) {
-        roots.push({ key: connectionRootKey(index, name), version, value, connection })
+    frozen.moving.forEach(({ socket }, index) => {
+      if (held.has(index)) return
+      for (const [name, { version, value }] of carried.everythingOf(socket)) {
+        roots.push({ key: connectionRootKey(index, name), version, value, connection: index })
       }
     })
-    if (roots.length === 0) return new Uint8Array()
+    if (roots.length === 0) return NOTHING
+    const indexes = new Map<object, number>(frozen.moving.map(({ socket }, index) => [socket, held.has(index) ? ABSENT_SOCKET : index]))
     const { bytes, refused } = encodeGraph(roots, {
       maxBytes: MAX_CARRIED_BYTES,
       reference: (value) => (value instanceof Socket ? (indexes.get(value) ?? joinOrLeave(value, frozen, indexes)) : undefined),
@@ -88,8 +76,7 @@ function snapshotCarried(installation: Installation, frozen: Frozen): Uint8Array
     for (const { rootIndex, error } of refused) {
       const connection = roots[rootIndex]?.connection
       if (connection === undefined) throw error // server-wide state: the whole handover depends on it
-      frozen.moving.splice(frozen.moving.indexOf(connection), 1)
-      stay(frozen, connection, error.message)
+      held.set(connection, error.message)
     }
   }
 }
@@ -108,9 +95,15 @@ function joinOrLeave(socket: Socket, frozen: Frozen, indexes: Map<object, number
   return index
 }
 
-function snapshotConnections(installation: Installation, frozen: Frozen, base: number, graph: Uint8Array, figures: Figures): Snapshot {
+function snapshotConnections(
+  native: Native,
+  frozen: Frozen,
+  base: number,
+  graph: Uint8Array,
+  figures: Float64Array,
+  held: Map<number, string>,
+): Snapshot {
   const { moving, servers } = frozen
-  const { native } = installation.env
   const n = moving.length
   const fds = Int32Array.from(moving, ({ fd }) => fd)
   const serverIndexes = new Map(servers.map((attached, index) => [attached, index]))
@@ -120,9 +113,13 @@ function snapshotConnections(installation: Installation, frozen: Frozen, base: n
   const highWaterMarks: Transfer['highWaterMarks'] = []
   const unread = new Blobs()
   const unsent = new Blobs(unread.segments)
-  const queued = snapshotWriteQueues(installation, moving)
+  const queued = snapshotWriteQueues(native, fds)
   const now = loopNow()
   moving.forEach(({ socket, attached }, index) => {
+    if (held.has(index)) {
+      flags[index] = CONNECTION_FLAG.stays
+      return
+    }
     server[index] = attached ? (serverIndexes.get(attached) ?? NO_SERVER) : NO_SERVER
     flags[index] = flagsOf(socket)
     if (socket.timeout) timeouts.push([index, socket.timeout, Math.round(remainingTimeoutOf(socket, now))])
@@ -150,14 +147,16 @@ function snapshotConnections(installation: Installation, frozen: Frozen, base: n
     graph,
     required: [],
   }
-  return { record, segments: unread.segments, fds, queued, unreadBytes: unread.bytes, unsentBytes: unsent.bytes }
+  return { record, segments: unread.segments, fds, queued, held, unreadBytes: unread.bytes, unsentBytes: unsent.bytes }
 }
 
 /** What libuv holds of writes that the kernel has not taken, by connection: few have any. */
-function snapshotWriteQueues({ env }: Installation, moving: readonly MovingConnection[]): Map<number, Uint8Array> {
-  const indexes = moving.flatMap(({ socket }, index) => (writeQueueSizeOf(socket) > 0 ? [index] : []))
+function snapshotWriteQueues(native: Native, fds: Int32Array): Map<number, Uint8Array> {
+  const sizes = native.writeQueueSizes(fds)
+  const indexes: number[] = []
+  for (let i = 0; i < sizes.length; i++) if ((sizes[i] as number) > 0) indexes.push(i)
   if (indexes.length === 0) return new Map()
-  const queues = env.native.copyWriteQueues(Int32Array.from(indexes, (index) => (moving[index] as MovingConnection).fd))
+  const queues = native.copyWriteQueues(Int32Array.from(indexes, (index) => fds[index] as number))
   return new Map(indexes.map((index, i) => [index, queues[i] as Uint8Array]))
 }
 
@@ -189,24 +188,36 @@ class Blobs {
     if (length === 0) return
     this.bytes += length
     if (length <= INLINE_BLOB) this.fields.push([index, pieces.length === 1 ? (pieces[0] as Uint8Array) : Buffer.concat(pieces)])
-    // Several entries for one connection are in order: large pieces are not copied together.
-    else for (const piece of pieces) if (piece.length > 0) this.fields.push([index, this.segments.push(piece) - 1])
+    // Several entries for one connection are in order: large pieces are not copied, small ones are put together.
+    else for (const piece of joinSmall(pieces)) this.fields.push([index, this.segments.push(piece) - 1])
   }
 }
 
-function verifyColumns(native: Native, moving: readonly MovingConnection[], figures: Figures): Float64Array {
-  const columns = new Float64Array(3 * moving.length)
-  moving.forEach((connection, i) => {
-    const row = figures.get(connection) ?? native.inspectTcp(Int32Array.of(connection.fd)) // one that joined by carried state
-    columns[3 * i] = row[VERIFY_COLUMN.consumed] as number
-    columns[3 * i + 1] = row[VERIFY_COLUMN.produced] as number
-    columns[3 * i + 2] = row[VERIFY_COLUMN.addresses] as number
-  })
-  return columns
+function* joinSmall(pieces: readonly Uint8Array[]): Iterable<Uint8Array> {
+  let small: Uint8Array[] = []
+  for (const piece of pieces) {
+    if (piece.length <= INLINE_BLOB) {
+      if (piece.length > 0) small.push(piece)
+      continue
+    }
+    if (small.length > 0) yield Buffer.concat(small)
+    small = []
+    yield piece
+  }
+  if (small.length > 0) yield Buffer.concat(small)
 }
 
-function stay(frozen: Frozen, { socket, attached }: MovingConnection, reason: string): void {
-  if (attached) frozen.staying.push({ socket, attached, reason, fate: 'drain' })
+function verifyColumns(native: Native, moving: readonly MovingConnection[], figures: Float64Array): Float64Array {
+  const columns = new Float64Array(3 * moving.length)
+  for (let i = 0; i < moving.length; i++) {
+    const isKnown = (i + 1) * VERIFY_COLUMNS <= figures.length
+    const row = isKnown ? figures : native.inspectTcp(Int32Array.of((moving[i] as MovingConnection).fd)) // one that joined by carried state
+    const at = isKnown ? i * VERIFY_COLUMNS : 0
+    columns[3 * i] = row[at + VERIFY_COLUMN.consumed] as number
+    columns[3 * i + 1] = row[at + VERIFY_COLUMN.produced] as number
+    columns[3 * i + 2] = row[at + VERIFY_COLUMN.identity] as number
+  }
+  return columns
 }
 
 function bytesOf(column: Uint16Array | Float64Array): Uint8Array {

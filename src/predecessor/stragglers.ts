@@ -7,6 +7,7 @@ export class Stragglers {
   readonly #installation: Installation
   readonly #sockets = new Set<Socket>()
   readonly #onPassed: () => void
+  #unwatchHolds: (() => void) | undefined
 
   constructor(installation: Installation, onPassed: () => void) {
     this.#installation = installation
@@ -24,7 +25,7 @@ export class Stragglers {
     }
     if (torn > 0)
       env.log(`${torn} connections that were deferred drain: they carry state beside state of the whole server, which has moved`)
-    if (this.#sockets.size > 0) this.#installation.holds.onRelease(() => this.#somethingPassed())
+    if (this.#sockets.size > 0) this.#unwatchHolds ??= this.#installation.holds.onRelease(() => this.#somethingPassed())
   }
 
   /** Those that can move now. */

@@ -27,6 +27,7 @@ export function obstacleOf(socket: Socket): Obstacle | undefined {
  * @note lib/internal/streams/readable.js pipe(): one 'unpipe' listener named so on the destination for each source.
  */
 function fedByPipe(socket: Socket): boolean {
+  if (socket.listenerCount('unpipe') === 0) return false
   const sources = socket.listeners('unpipe').filter(({ name }) => name === 'onunpipe').length
   return sources > (pipesIntoItself(socket) ? 1 : 0)
 }

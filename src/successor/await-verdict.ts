@@ -1,4 +1,3 @@
-import type { Env } from '../env.js'
 import { TsunagiError } from '../errors.js'
 import type { Aborted } from './receive.js'
 import type { Session } from './session.js'
@@ -7,7 +6,7 @@ import type { Session } from './session.js'
  * Prepared: everything was acked and nothing is committed. There is no deadline here. Only commit, abort or the proven death of the predecessor
  * ends it; a channel that closed proves nothing, so the predecessor's pidfd is asked. Where death cannot be proven, everything is left to it.
  */
-export function awaitVerdict({ native }: Env, session: Session): 'commit' | Aborted {
+export function awaitVerdict(session: Session, isCurrent: () => boolean): 'commit' | Aborted {
   for (;;) {
     try {
       const received = session.channel.receive(-1)
@@ -20,7 +19,8 @@ export function awaitVerdict({ native }: Env, session: Session): 'commit' | Abor
       })
     } catch (error) {
       if ((error as TsunagiError).code !== 'ERR_TSUNAGI_CHANNEL_CLOSED') throw error
-      if (session.provesDeath(native, DEATH_TIMEOUT)) return 'commit' // dead, and we hold all it had: nobody else can own them
+      // Dead, and we hold all it had: nobody else can own them, if nothing has happened to them since the record was made.
+      if (session.peer.provesDeath(DEATH_TIMEOUT) && isCurrent()) return 'commit'
       throw new TsunagiError(
         'ERR_TSUNAGI_OWNERSHIP',
         `The predecessor, process ${session.predecessor}, closed the channel without a commit and is not proven dead: its connections were left to it.`,

@@ -23,19 +23,18 @@ export class Inheritance {
     this.#session = session
   }
 
-  /** Right after commit. */
-  take({ record }: Arrived, { connections, refused, unclaimedState, graph }: Restored): void {
-    if (this.isFirst) this.#installation.generation = this.#session.generation + 1
-    for (const { index, socket } of connections) this.#sockets.set(record.base + index, socket)
-    for (const { unread, unsent } of connections) this.#tally.bytes(sum(unread), sum(unsent), 0)
+  /** After a transaction has been resumed. */
+  take({ record }: Arrived, { connections, refused, unclaimedState }: Restored, timer: PhaseTimer): void {
+    let [unreadBytes, unsentBytes] = [0, 0]
+    for (const { index, socket, unread, unsent } of connections) {
+      this.#sockets.set(record.base + index, socket)
+      if (unread) unreadBytes += sum(unread)
+      if (unsent) unsentBytes += sum(unsent)
+    }
+    this.#tally.bytes(unreadBytes, unsentBytes, record.graph.length)
+    this.#tally.move('', connections.length)
     for (const reason of refused.values()) this.#tally.stay(reason)
-    this.#tally.bytes(0, 0, graph ? record.graph.length : 0)
     this.#unclaimedState.push(...unclaimedState)
-    for (const _ of connections) this.#tally.move('')
-  }
-
-  /** Right after `resumed`. */
-  resumed({ record }: Arrived, _restored: Restored, timer: PhaseTimer): void {
     this.#tally.time(timer.phases)
     if (this.isFirst) this.#installation.lifecycle.own()
     this.isFirst = false
@@ -49,8 +48,12 @@ export class Inheritance {
       onMessage: (received) => {
         if (received.message.type !== 'prepare') return this.deliver(received)
         channel.closeFds(received.fds)
-        onPrepare(received.message)
-        this.follow(onPrepare)
+        try {
+          onPrepare(received.message)
+        } catch (error) {
+          this.#installation.env.log(`a further batch was not taken: ${(error as Error).message}`)
+        }
+        if (!channel.closed) this.follow(onPrepare)
       },
       onClose: () => {
         this.#sockets.clear()
@@ -83,7 +86,10 @@ export class Inheritance {
     }
     env.log(reportLine(report))
     publishReport(report)
-    for (const attached of this.#session.claimed.values()) attached.server.emit('resumed', report)
+    // On a tick of its own: what a listener throws is the application's, not a failed handover.
+    process.nextTick(() => {
+      for (const attached of this.#session.claimed.values()) attached.server.emit('resumed', report)
+    })
   }
 }
 

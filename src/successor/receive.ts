@@ -2,20 +2,20 @@ import type { Channel } from '../channel/channel.js'
 import type { Received } from '../channel/codec.js'
 import type { MessageOf } from '../channel/messages.js'
 import { TsunagiError } from '../errors.js'
+import type { Landing } from './landing.js'
 
-/** Everything of one handover as it came over the channel. The descriptors are ours to close until handles own them. */
+/** Everything of one transaction as it came over the channel. */
 export interface Arrived {
   readonly record: Readonly<MessageOf<'transfer'>>
   readonly segments: readonly Uint8Array[]
-  readonly fds: number[]
+  readonly landing: Landing
 }
 
 /** What came instead of a record: the predecessor has given up this try. */
 export type Aborted = MessageOf<'abort'>
 
-/** Sits in the receive loop until the whole record is here. Blocks; whatever arrived is closed on every way out but success. */
-export function receive(channel: Channel, onLate: (late: Received) => void): Arrived | Aborted {
-  const fds: number[] = []
+/** Sits in the receive loop until the whole record is here. Blocks; whatever has landed is dropped on every way out but success. */
+export function receive(channel: Channel, landing: Landing, onLate: (late: Received) => void): Arrived | Aborted {
   try {
     for (;;) {
       const received = channel.receive(RECEIVE_TIMEOUT)
@@ -26,35 +26,33 @@ export function receive(channel: Channel, onLate: (late: Received) => void): Arr
           { phase: 'receive', serving: true },
         )
       }
-      const { message, segments } = received
-      if (message.type === 'late') {
-        onLate(received) // it was on its way before the predecessor came round to this
-        continue
+      const { message, segments, fds } = received
+      switch (message.type) {
+        case 'fds':
+          landing.land(fds)
+          break
+        case 'late':
+          onLate(received) // it was on its way before the predecessor came round to this
+          break
+        case 'abort':
+          landing.dropAll()
+          return message
+        case 'transfer':
+          if (message.count === landing.count) return { record: message, segments, landing }
+          throw breach(`The record describes ${message.count} connections and ${landing.count} descriptors came.`)
+        default:
+          channel.closeFds(fds)
+          throw breach(`The predecessor sent "${message.type}" in place of the record.`)
       }
-      fds.push(...received.fds)
-      if (message.type === 'abort') {
-        channel.closeFds(fds)
-        return message
-      }
-      if (message.type === 'transfer') {
-        if (message.count !== fds.length) {
-          throw new TsunagiError(
-            'ERR_TSUNAGI_MESSAGE',
-            `The record describes ${message.count} connections and ${fds.length} descriptors came.`,
-            { phase: 'receive' },
-          )
-        }
-        return { record: message, segments, fds }
-      }
-      if (message.type !== 'fds')
-        throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', `The predecessor sent "${message.type}" in place of the record.`, {
-          phase: 'receive',
-        })
     }
   } catch (error) {
-    channel.closeFds(fds)
+    landing.dropAll()
     throw error
   }
+}
+
+function breach(message: string): TsunagiError {
+  return new TsunagiError('ERR_TSUNAGI_PROTOCOL', message, { phase: 'receive', serving: true })
 }
 
 /** Between `go` and the first message the predecessor only has to come round to its next macrotask. */

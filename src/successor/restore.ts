@@ -5,25 +5,27 @@ import { parseRootKey } from '../carry/root-key.js'
 import { type BlobField, CONNECTION_FLAG, NO_SERVER } from '../channel/messages.js'
 import type { TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
-import { VERIFY_COLUMN, VERIFY_COLUMNS } from '../native/native.js'
-import { createParkedSocket, tcpConstructor } from '../native/net-internals.js'
+import { VERIFY_COLUMN } from '../native/native.js'
+import { configureParkedSocket, setHighWaterMarks } from '../native/net-internals.js'
+import type { Landing } from './landing.js'
 import type { Arrived } from './receive.js'
 
-/** One connection, checked, with its socket made but not yet opened: nothing of it has been touched. */
+/** One connection, checked and under a socket of ours, which has neither read nor written. */
 export interface RestoredConnection {
   readonly index: number
-  readonly fd: number
   readonly socket: Socket
   readonly attached: AttachedServer | undefined
   readonly flags: number
-  readonly unread: Uint8Array[]
-  readonly unsent: Uint8Array[]
+  unread: Uint8Array[] | undefined
+  unsent: Uint8Array[] | undefined
   timeout: { full: number; remaining: number } | undefined
-  readonly readable: boolean
+  /** Whether there is something to read at once. */
+  readable: boolean
 }
 
 export interface Restored {
   readonly connections: RestoredConnection[]
+  /** Connections that stay with the predecessor because this side found fault with them. */
   readonly refused: Map<number, string>
   readonly graph: DecodedGraph | undefined
   readonly unclaimedState: string[]
@@ -35,76 +37,81 @@ export interface Restored {
  */
 export function restore(
   installation: Installation,
-  { record, segments, fds }: Arrived,
+  { record, segments, landing }: Arrived,
   servers: ReadonlyMap<string, AttachedServer>,
 ): Restored {
   const refused = new Map<number, string>()
-  const figures = installation.env.native.inspectTcp(Int32Array.from(fds))
   const column = {
     server: new Uint16Array(aligned(record.server)),
     flags: new Uint16Array(aligned(record.flags)),
     verify: new Float64Array(aligned(record.verify)),
   }
+  const attachedServers = record.servers.map((key) => servers.get(key))
   for (const [index, feature] of record.required) refused.set(index, `it needs "${feature}", which this version does not know`)
 
-  const tcp = tcpConstructor()
-  const connections: RestoredConnection[] = []
-  const byIndex = new Map<number, RestoredConnection>()
-  const highWaterMarks = new Map(
-    record.highWaterMarks.map(([index, readable, writable]) => [
-      index,
-      { readableHighWaterMark: readable, writableHighWaterMark: writable },
-    ]),
-  )
-  fds.forEach((fd, index) => {
-    const attached = servers.get(record.servers[column.server[index] as number] ?? '')
-    const reason =
-      refused.get(index) ??
-      (attached || column.server[index] === NO_SERVER ? flawOf(figures, column.verify, index) : 'nobody listens on its address here')
-    if (reason) {
-      refused.set(index, reason)
-      return
-    }
+  const byIndex: (RestoredConnection | undefined)[] = new Array(record.count)
+  for (let index = 0; index < record.count; index++) {
     const flags = column.flags[index] as number
-    const socket = createParkedSocket(tcp, {
+    if (flags & CONNECTION_FLAG.stays) {
+      landing.drop(index) // the predecessor has found since that it cannot move
+      continue
+    }
+    const server = column.server[index] as number
+    const attached = attachedServers[server]
+    const socket = landing.socket(index)
+    const flaw = attached || server === NO_SERVER ? flawOf(landing, column.verify, index) : 'nobody listens on its address here'
+    if (flaw || socket === undefined || refused.has(index)) {
+      if (!refused.has(index)) refused.set(index, flaw ?? 'its descriptor could not be used')
+      continue
+    }
+    configureParkedSocket(socket, {
       allowHalfOpen: (flags & CONNECTION_FLAG.allowHalfOpen) !== 0,
       noDelay: (flags & CONNECTION_FLAG.noDelay) !== 0,
       keepAlive: (flags & CONNECTION_FLAG.keepAlive) !== 0,
-      ...highWaterMarks.get(index),
     })
-    const connection = {
-      index,
-      fd,
-      socket,
-      attached,
-      flags,
-      unread: [],
-      unsent: [],
-      timeout: undefined,
-      readable: (figures[index * VERIFY_COLUMNS + VERIFY_COLUMN.receiveQueue] as number) > 0,
-    }
-    connections.push(connection)
-    byIndex.set(index, connection)
-  })
-  for (const [index, field] of record.unread) byIndex.get(index)?.unread.push(blob(field, segments))
-  for (const [index, field] of record.unsent) byIndex.get(index)?.unsent.push(blob(field, segments))
-  for (const [index, full, remaining] of record.timeouts) {
-    const connection = byIndex.get(index)
-    if (connection) connection.timeout = { full, remaining }
+    const readable = landing.figure(index, VERIFY_COLUMN.receiveQueue) > 0
+    byIndex[index] = { index, socket, attached, flags, unread: undefined, unsent: undefined, timeout: undefined, readable }
   }
+  fillIn(record, segments, byIndex)
   const unclaimedState: string[] = []
   const graph = record.graph.length > 0 ? restoreCarried(installation, record, servers, byIndex, refused, unclaimedState) : undefined
-  return { connections: connections.filter(({ index }) => !refused.has(index)), refused, graph, unclaimedState }
+  const connections = byIndex.filter((connection) => connection !== undefined && !refused.has(connection.index)) as RestoredConnection[]
+  return { connections, refused, graph, unclaimedState }
+}
+
+/** What only some connections have. */
+function fillIn(record: Arrived['record'], segments: readonly Uint8Array[], byIndex: readonly (RestoredConnection | undefined)[]): void {
+  for (const [index, field] of record.unread) {
+    const connection = byIndex[index]
+    if (connection === undefined) continue
+    connection.unread ??= []
+    connection.unread.push(blob(field, segments))
+    connection.readable = true
+  }
+  for (const [index, field] of record.unsent) {
+    const connection = byIndex[index]
+    if (connection === undefined) continue
+    connection.unsent ??= []
+    connection.unsent.push(blob(field, segments))
+  }
+  for (const [index, full, remaining] of record.timeouts) {
+    const connection = byIndex[index]
+    if (connection) connection.timeout = { full, remaining }
+  }
+  for (const [index, readable, writable] of record.highWaterMarks) {
+    const connection = byIndex[index]
+    if (connection) setHighWaterMarks(connection.socket, readable, writable)
+  }
 }
 
 /** The invariants that hold across a move. The descriptor is trusted, not the message: a mismatch means that they are not of one connection. */
-function flawOf(figures: Float64Array, verify: Float64Array, index: number): string | undefined {
-  const at = (column: number) => figures[index * VERIFY_COLUMNS + column] as number
-  if (at(VERIFY_COLUMN.state) < 0) return 'its descriptor is not a TCP socket'
-  if (at(VERIFY_COLUMN.state) === TCP_CLOSE) return 'it was reset meanwhile'
-  if (at(VERIFY_COLUMN.addresses) !== verify[3 * index + 2]) return 'its descriptor has other addresses than its record'
-  if (at(VERIFY_COLUMN.consumed) !== verify[3 * index]) return 'bytes were read from it meanwhile'
-  if (at(VERIFY_COLUMN.produced) !== verify[3 * index + 1]) return 'bytes were written to it meanwhile'
+function flawOf(landing: Landing, verify: Float64Array, index: number): string | undefined {
+  const state = landing.figure(index, VERIFY_COLUMN.state)
+  if (state < 0) return 'its descriptor is not a TCP socket'
+  if (state === TCP_CLOSE) return 'it was reset meanwhile'
+  if (landing.figure(index, VERIFY_COLUMN.identity) !== verify[3 * index + 2]) return 'its descriptor is of another socket than its record'
+  if (landing.figure(index, VERIFY_COLUMN.consumed) !== verify[3 * index]) return 'bytes were read from it meanwhile'
+  if (landing.figure(index, VERIFY_COLUMN.produced) !== verify[3 * index + 1]) return 'bytes were written to it meanwhile'
   return undefined
 }
 
@@ -113,7 +120,7 @@ function restoreCarried(
   { carried }: Installation,
   record: Arrived['record'],
   servers: ReadonlyMap<string, AttachedServer>,
-  byIndex: ReadonlyMap<number, RestoredConnection>,
+  byIndex: readonly (RestoredConnection | undefined)[],
   refused: Map<number, string>,
   unclaimedState: string[],
 ): DecodedGraph {
@@ -121,7 +128,7 @@ function restoreCarried(
   for (;;) {
     try {
       const graph = decodeGraph(record.graph, {
-        resolve: (index) => (refused.has(index) ? undefined : byIndex.get(index)?.socket),
+        resolve: (index) => (refused.has(index) ? undefined : byIndex[index]?.socket),
         declared: (key) => {
           const root = parseRootKey(key)
           if (root === undefined) return undefined
@@ -139,7 +146,7 @@ function restoreCarried(
       for (const [key, { value, version }] of graph.roots) {
         const root = parseRootKey(key)
         if (root?.scope === 'connection') {
-          const connection = byIndex.get(root.index)
+          const connection = byIndex[root.index]
           if (connection && !refused.has(root.index)) carried.arrive(connection.socket, root.name, { version, value: value as object })
         } else if (root) {
           const attached = serverOf(root.index)

@@ -1,7 +1,7 @@
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import { CONNECTION_FLAG } from '../channel/messages.js'
 import type { Installation } from '../installation.js'
-import { assignServer, fireTimeout, markEnded, openParkedSocket, setNeedDrain, startReading } from '../native/net-internals.js'
+import { assignServer, fireTimeout, markEnded, setNeedDrain, startReading } from '../native/net-internals.js'
 import type { Restored, RestoredConnection } from './restore.js'
 
 /**
@@ -11,44 +11,45 @@ import type { Restored, RestoredConnection } from './restore.js'
  */
 export function resume(installation: Installation, { connections, graph }: Restored, beforeBatch: (indexes: number[]) => void): void {
   graph?.commit()
-  const ordered = [...connections.filter(isReadable), ...connections.filter((connection) => !isReadable(connection))]
-  for (let at = 0; at < ordered.length; at += BATCH) {
-    const batch = ordered.slice(at, at + BATCH)
-    beforeBatch(batch.map(({ index }) => index))
-    for (const connection of batch) resumeConnection(installation, connection)
-    if (at === 0) installation.env.fault('successor-amid-resume')
-  }
+  const ordered = [...connections.filter(({ readable }) => readable), ...connections.filter(({ readable }) => !readable)]
+  installation.resumption.during(() => {
+    for (let at = 0; at < ordered.length; at += BATCH) {
+      const batch = ordered.slice(at, at + BATCH)
+      beforeBatch(batch.map(({ index }) => index))
+      for (const connection of batch) resumeOrClose(installation, connection)
+      if (at === 0) installation.env.fault('successor-amid-resume')
+    }
+  })
   // Sockets that only carried state refers to have no handler of their own: whoever carries them has attached to them by now.
   for (const { attached, socket } of ordered) if (!attached) process.nextTick(startReading, socket)
 }
 
-const BATCH = 256
+/** A successor that dies in between costs the connections of the batches that it has begun. */
+const BATCH = 1024
 
-function isReadable({ readable, unread }: RestoredConnection): boolean {
-  return readable || unread.length > 0
+/** One connection whose handler throws must not take the others with it. */
+function resumeOrClose(installation: Installation, connection: RestoredConnection): void {
+  try {
+    resumeConnection(installation, connection)
+  } catch (error) {
+    const reason = (error as Error)?.stack ?? String(error)
+    installation.env.log(`the 'connection' handler threw for a resumed connection, which is closed: ${reason}`)
+    connection.socket.destroy()
+  }
 }
 
-function resumeConnection(installation: Installation, { socket, fd, attached, flags, unread, unsent, timeout }: RestoredConnection): void {
-  openParkedSocket(socket, fd)
-  for (const bytes of unread.toReversed()) socket.unshift(bytes)
-  for (const bytes of unsent) socket.write(bytes)
+function resumeConnection(installation: Installation, { socket, attached, flags, unread, unsent, timeout }: RestoredConnection): void {
+  if (unread) for (const bytes of unread.reverse()) socket.unshift(bytes)
+  if (unsent) for (const bytes of unsent) socket.write(bytes)
   if (flags & CONNECTION_FLAG.needDrain && socket.writableLength > 0) setNeedDrain(socket, true)
   if (flags & CONNECTION_FLAG.writableEnded) socket.end()
   if (flags & CONNECTION_FLAG.endEmitted) markEnded(socket)
   if (flags & CONNECTION_FLAG.unreferenced) socket.unref()
   if (!attached) return installation.resumption.adopt(socket)
-  assignServer(socket, attached.server)
-  try {
-    installation.resumption.runHandler(socket, () => attached.server.emit('connection', socket))
-  } catch (error) {
-    // One handler that throws must not take the others' connections with it.
-    installation.env.log(
-      `the 'connection' handler threw for a resumed connection, which is closed: ${(error as Error)?.stack ?? String(error)}`,
-    )
-    socket.destroy()
-    return
-  }
-  serverSocketChannel.publish({ socket })
+  const { server } = attached
+  assignServer(socket, server)
+  installation.resumption.runHandler(socket, () => server.emit('connection', socket))
+  if (serverSocketChannel.hasSubscribers) serverSocketChannel.publish({ socket })
   if (timeout) resumeTimeout(socket, timeout)
   if (!(flags & CONNECTION_FLAG.endEmitted)) startReading(socket)
 }

@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net'
+import { Socket } from 'node:net'
 import { setNeedDrain } from '../native/net-internals.js'
 
 /**
@@ -6,68 +6,98 @@ import { setNeedDrain } from '../native/net-internals.js'
  * returns is discarded unless it asked first: otherwise greetings would repeat and a firehose start again. Asking is `isResumed` or `carry`.
  */
 export class Resumption {
-  readonly #resumed = new WeakMap<Socket, { muted: boolean }>()
+  readonly #resumed = new WeakSet<Socket>()
   readonly #asked = new WeakSet<Socket>()
+  /** The socket whose handler runs now and has not asked. Handlers are run one after another in one synchronous pass. */
+  #muted: Socket | undefined
+  #discarded = 0
 
   /** Whether `socket` came from a predecessor. Its writes count from now on, and its application knows of handovers. */
   ask(socket: Socket): boolean {
     this.#asked.add(socket)
-    const state = this.#resumed.get(socket)
-    if (state?.muted) unmute(socket)
-    if (state) state.muted = false
-    return state !== undefined
+    if (this.#muted === socket) this.#muted = undefined
+    return this.#resumed.has(socket)
   }
 
   hasAsked(socket: Socket): boolean {
     return this.#asked.has(socket)
   }
 
-  /** Runs a 'connection' handler for a resumed socket, with its writes discarded until it asks. */
-  runHandler(socket: Socket, handler: () => void): void {
-    const state = { muted: true }
-    this.#resumed.set(socket, state)
-    mute(socket)
+  adopt(socket: Socket): void {
+    this.#resumed.add(socket)
+  }
+
+  /**
+   * For the time of `pass`, the methods that write are replaced for all sockets; those of other sockets than the muted one go through.
+   * Nothing is put on the sockets themselves: they will be in use for long.
+   */
+  during(pass: () => void): void {
+    const prototype = Socket.prototype
+    const { write, end, destroySoon } = prototype
+    const own = (['write', 'end', 'destroySoon'] as const).map((name) => [name, Object.getOwnPropertyDescriptor(prototype, name)] as const)
+    const self = this
+    prototype.write = function mutedWrite(this: Socket, ...args: unknown[]) {
+      return this === self.#muted ? self.#discard(this, args) : Reflect.apply(write, this, args)
+    } as typeof write
+    prototype.end = function mutedEnd(this: Socket, ...args: unknown[]) {
+      if (this !== self.#muted) return Reflect.apply(end, this, args)
+      acknowledge(args)
+      return this
+    } as typeof end
+    prototype.destroySoon = function mutedDestroySoon(this: Socket) {
+      if (this !== self.#muted) Reflect.apply(destroySoon, this, [])
+    }
     try {
-      handler()
+      pass()
     } finally {
-      // A socket whose end() was called in the predecessor stays mute: its application was done with writing.
-      if (state.muted && !socket.writableEnded) unmute(socket)
+      this.#muted = undefined
+      for (const [name, descriptor] of own) {
+        if (descriptor) Object.defineProperty(prototype, name, descriptor)
+        else delete (prototype as Partial<Socket>)[name]
+      }
     }
   }
 
-  adopt(socket: Socket): void {
-    this.#resumed.set(socket, { muted: false })
+  /** Runs a 'connection' handler for a resumed socket, within `during`. */
+  runHandler(socket: Socket, handler: () => void): void {
+    this.#resumed.add(socket)
+    this.#muted = socket
+    this.#discarded = 0
+    try {
+      handler()
+    } finally {
+      // Its application was done with writing in the predecessor: an error for what this handler writes later would only hurt.
+      if (this.#muted === socket && socket.writableEnded) silence(socket)
+      this.#muted = undefined
+    }
   }
-}
 
-/** Own properties hide the stream's methods: nothing is written, callbacks are called, and beyond the high-water mark `write` says so, since a loop may wait for that. */
-function mute(socket: Socket): void {
-  let discarded = 0
-  const own = socket as unknown as Record<string, unknown>
-  own['write'] = function discard(chunk: unknown, encoding?: unknown, callback?: unknown): boolean {
-    discarded += typeof chunk === 'string' ? Buffer.byteLength(chunk) : ((chunk as Uint8Array | undefined)?.length ?? 0)
-    acknowledge(encoding, callback)
-    if (discarded < socket.writableHighWaterMark) return true
+  /** Nothing is written, callbacks are called, and beyond the high-water mark it says so, since a loop may wait for that. */
+  #discard(socket: Socket, args: unknown[]): boolean {
+    const [chunk] = args
+    this.#discarded += typeof chunk === 'string' ? Buffer.byteLength(chunk) : ((chunk as Uint8Array | undefined)?.length ?? 0)
+    acknowledge(args)
+    if (this.#discarded < socket.writableHighWaterMark) return true
     // 'drain' comes by itself once moved bytes have gone out, else now.
     if (socket.writableLength > 0) setNeedDrain(socket, true)
     else process.nextTick(() => socket.emit('drain'))
     return false
   }
-  own['end'] = function discardEnd(chunk?: unknown, encoding?: unknown, callback?: unknown): Socket {
-    acknowledge(chunk, encoding, callback)
+}
+
+function silence(socket: Socket): void {
+  const own = socket as unknown as Record<string, unknown>
+  own['write'] = (...args: unknown[]) => {
+    acknowledge(args)
+    return true
+  }
+  own['end'] = (...args: unknown[]) => {
+    acknowledge(args)
     return socket
   }
-  own['destroySoon'] = () => {}
 }
 
-function unmute(socket: Socket): void {
-  const own = socket as unknown as Record<string, unknown>
-  delete own['write']
-  delete own['end']
-  delete own['destroySoon']
-}
-
-function acknowledge(...candidates: unknown[]): void {
-  const callback = candidates.find((candidate) => typeof candidate === 'function') as (() => void) | undefined
+function acknowledge(args: unknown[]): void {
+  const callback = args.find((candidate) => typeof candidate === 'function') as (() => void) | undefined
   if (callback) process.nextTick(callback, null)
 }

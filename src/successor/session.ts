@@ -1,12 +1,11 @@
 import type { AttachedServer } from '../attached-server.js'
 import type { Channel } from '../channel/channel.js'
+import type { Received } from '../channel/codec.js'
 import { connectPeer, type Peer } from '../channel/control-socket.js'
 import { type Message, type MessageOf, type MessageType, PROTOCOL } from '../channel/messages.js'
-import { controlDirectory, controlSocketPath } from '../channel/rendezvous.js'
+import { controlDirectory, controlSocketPath, isSameFamily } from '../channel/rendezvous.js'
 import { ERROR_CODES, type ErrorCode, TsunagiError } from '../errors.js'
-import { isAlive } from '../handover/is-alive.js'
 import type { Installation } from '../installation.js'
-import type { Native } from '../native/native.js'
 import { VERSION } from '../version.js'
 
 /** One predecessor that this process has found, and the listeners it was given a copy of. */
@@ -19,6 +18,7 @@ export class Session {
   readonly #failed: Promise<never>
   #fail!: (reason: Error) => void
   #waiting: ((message: Message) => void) | undefined
+  readonly #inbox: Message[] = []
 
   constructor(peer: Peer, predecessor: number, generation: number) {
     this.peer = peer
@@ -37,22 +37,24 @@ export class Session {
   /** Asks for one more listener of the same process. Blocks, bounded. */
   claim(attached: AttachedServer): number | undefined {
     this.channel.send({ type: 'claim', address: attached.key }, { timeoutMs: LOOKUP_TIMEOUT })
-    const answer = this.channel.expect('listener', LOOKUP_TIMEOUT)
-    if (answer === undefined) throw silent(attached.key, this.predecessor)
-    const [fd, ...surplus] = answer.fds
-    this.channel.closeFds(surplus)
-    if (fd !== undefined) this.claimed.set(attached.key, attached)
-    return fd
+    for (;;) {
+      const answer = this.channel.receive(LOOKUP_TIMEOUT)
+      if (answer === undefined) throw silent(attached.key, this.predecessor)
+      if (answer.message.type !== 'listener') {
+        this.#deliver(answer) // it was on its way
+        continue
+      }
+      const [fd, ...surplus] = answer.fds
+      this.channel.closeFds(surplus)
+      if (fd !== undefined) this.claimed.set(attached.key, attached)
+      return fd
+    }
   }
 
   /** Reads the channel on the event loop: answers go to `next`, a refusal or the end of the channel to `failed`. */
   listen(): void {
     this.channel.listen({
-      onMessage: ({ message, fds }) => {
-        this.channel.closeFds(fds)
-        if (message.type === 'refused') this.#fail(refusedError(message.code, message.reason, [...this.claimed.keys()].join(', ')))
-        else this.#waiting?.(message)
-      },
+      onMessage: (received) => this.#deliver(received),
       onClose: (reason) => this.#fail(reason),
     })
   }
@@ -62,44 +64,36 @@ export class Session {
     return this.#failed
   }
 
+  #deliver({ message, fds }: Received): void {
+    this.channel.closeFds(fds)
+    if (message.type === 'refused') this.#fail(refusedError(message.code, message.reason, [...this.claimed.keys()].join(', ')))
+    else if (this.#waiting) this.#waiting(message)
+    else this.#inbox.push(message)
+  }
+
   /** The next message, which has to be of this type. */
   async next<T extends MessageType>(type: T): Promise<MessageOf<T>> {
-    const message = await Promise.race([
-      new Promise<Message>((resolve) => {
-        this.#waiting = resolve
-      }),
-      this.#failed,
-    ])
+    const message =
+      this.#inbox.shift() ??
+      (await Promise.race([
+        new Promise<Message>((resolve) => {
+          this.#waiting = resolve
+        }),
+        this.#failed,
+      ]))
     this.#waiting = undefined
     if (message.type !== type)
       throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', `The predecessor sent "${message.type}" where "${type}" was due.`, { phase: 'arm' })
     return message as MessageOf<T>
   }
 
-  /** Sends the ack. A predecessor that has died meanwhile cannot take it: the verdict is then its death. */
-  acknowledge(refused: [number, string][]): void {
-    this.tell({ type: 'ack', refused })
-  }
-
-  /** Sends what a dead predecessor need not hear. */
+  /** Sends what a dead predecessor need not hear. A stopped one will: this waits for as long as it takes. */
   tell(message: Message): void {
     try {
-      this.channel.send(message)
+      this.channel.send(message, { timeoutMs: -1 })
     } catch (error) {
       if (!['EPIPE', 'ECONNRESET', 'ERR_TSUNAGI_CHANNEL_CLOSED'].includes((error as { code?: string }).code ?? '')) throw error
     }
-  }
-
-  /** Whether the predecessor is dead for certain, waiting up to `timeoutMs` for it to become so. */
-  provesDeath(native: Native, timeoutMs: number): boolean {
-    const { pidfd, credentials } = this.peer
-    if (pidfd >= 0) return native.pollReadable(Int32Array.of(pidfd), timeoutMs).length > 0
-    const end = performance.now() + timeoutMs
-    while (isAlive(credentials.pid)) {
-      if (performance.now() > end) return false
-      native.pollReadable(new Int32Array(), 10)
-    }
-    return true
   }
 
   close(reason?: Error): void {
@@ -132,8 +126,7 @@ export function openSession({ env, token }: Installation, attached: AttachedServ
   try {
     return greet(peer, attached, token)
   } catch (error) {
-    peer.channel.close()
-    peer.closePidfd()
+    leave(peer)
     throw error
   }
 }
@@ -150,6 +143,8 @@ function greet(peer: Peer, attached: AttachedServer, token: string): { session: 
       },
     )
   }
+  // A parent that waits for us, blocked, could not even say that it is one (P9).
+  if (token === '' && isSameFamily(pid, process.pid)) return leave(peer)
   const address = attached.key
   peer.channel.send(
     {
@@ -164,7 +159,8 @@ function greet(peer: Peer, attached: AttachedServer, token: string): { session: 
     },
     { timeoutMs: LOOKUP_TIMEOUT },
   )
-  const answer = peer.channel.receive(LOOKUP_TIMEOUT)
+  const answer = receiveUnlessDead(peer)
+  if (answer === 'dead') return leave(peer) // the address is free by now
   if (answer === undefined) throw silent(address, pid)
   const { message, fds } = answer
   if (message.type === 'welcome' && fds.length === 1) {
@@ -177,10 +173,23 @@ function greet(peer: Peer, attached: AttachedServer, token: string): { session: 
     throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', `Process ${pid}, which holds ${address}, answered with "${message.type}".`, {
       phase: 'negotiate',
     })
-  peer.channel.close()
-  peer.closePidfd()
+  leave(peer)
   if (message.code === 'RELATED') return undefined
   throw refusedError(message.code, message.reason, address)
+}
+
+function leave(peer: Peer): undefined {
+  peer.channel.close()
+  peer.closePidfd()
+}
+
+function receiveUnlessDead(peer: Peer): Received | 'dead' | undefined {
+  try {
+    return peer.channel.receive(LOOKUP_TIMEOUT)
+  } catch (error) {
+    if ((error as TsunagiError).code === 'ERR_TSUNAGI_CHANNEL_CLOSED' && peer.provesDeath(DEATH_TIMEOUT)) return 'dead'
+    throw error
+  }
 }
 
 /** What a server emits when the predecessor does not hand over. */
@@ -200,3 +209,5 @@ function silent(address: string, pid: number): TsunagiError {
 
 /** Milliseconds that `listen()` may block for one answer of the predecessor. */
 const LOOKUP_TIMEOUT = 2_000
+/** A process that dies closes its descriptors a moment before it counts as dead, ms. */
+const DEATH_TIMEOUT = 1_000

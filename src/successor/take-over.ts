@@ -6,6 +6,7 @@ import { startAccepting } from '../listener.js'
 import { handoverMode } from '../options.js'
 import { awaitVerdict } from './await-verdict.js'
 import { Inheritance } from './inheritance.js'
+import { Landing } from './landing.js'
 import { type Aborted, type Arrived, receive } from './receive.js'
 import { type Restored, restore } from './restore.js'
 import { resume } from './resume.js'
@@ -51,42 +52,60 @@ function takeTransaction(
 ): Aborted | undefined {
   const { env } = installation
   makeRoom(installation, connections)
+  const landing = new Landing(env.native, connections)
   session.channel.pause()
   const timer = new PhaseTimer(env.now)
   env.fault('successor-before-receive')
   session.channel.send({ type: 'go' })
-  const arrived = receive(session.channel, (late) => inheritance.deliver(late))
+  const arrived = receive(session.channel, landing, (late) => inheritance.deliver(late))
   timer.end('receive')
   if ('type' in arrived) return arrived
   const taken = restoreAndCommit(installation, session, arrived, timer)
   if ('type' in taken) return taken
-  env.fault('successor-after-commit')
-  inheritance.take(arrived, taken)
-  resume(installation, taken, (indexes) => session.tell({ type: 'started', connections: indexes }))
-  if (inheritance.isFirst) serveListeners(installation, session)
-  timer.end('resume')
-  env.fault('successor-before-resumed')
-  session.tell({ type: 'resumed' })
-  inheritance.resumed(arrived, taken, timer)
+  // What was acked is ours alone: a fault from here on ends this process, so that the predecessor, which still holds everything, takes it back.
+  orDie(installation, () => {
+    env.fault('successor-after-commit')
+    if (inheritance.isFirst) installation.generation = session.generation + 1
+    resume(installation, taken, (indexes) => session.tell({ type: 'started', connections: indexes }))
+    if (inheritance.isFirst) serveListeners(installation, session)
+    timer.end('resume')
+    env.fault('successor-before-resumed')
+    session.tell({ type: 'resumed' })
+  })
+  landing.clear()
+  inheritance.take(arrived, taken, timer)
   return undefined
 }
 
-/** Up to the verdict nothing of the application has changed: an abort closes what arrived and no more. */
+function orDie({ env }: Installation, act: () => void): void {
+  try {
+    act()
+  } catch (error) {
+    env.log(
+      `after the commit: ${(error as Error)?.stack ?? String(error)}. This process ends, the predecessor takes back what was not started.`,
+    )
+    process.exit(EXIT_SOFTWARE)
+  }
+}
+
+/** Up to the verdict nothing of the application has changed: an abort drops what landed and no more. */
 function restoreAndCommit(installation: Installation, session: Session, arrived: Arrived, timer: PhaseTimer): Restored | Aborted {
   const { env } = installation
+  const { landing } = arrived
   try {
     const restored = restoreOrRefuse(installation, session, arrived)
     timer.end('restore')
     env.fault('successor-before-ack')
-    session.acknowledge([...restored.refused])
-    env.fault('successor-after-ack')
-    const verdict = awaitVerdict(env, session)
+    // An ack that is not taken is none: the predecessor has given up, or died before it could count on us.
+    session.channel.send({ type: 'ack', refused: [...restored.refused] })
+    orDie(installation, () => env.fault('successor-after-ack'))
+    const verdict = awaitVerdict(session, () => landing.isUnchanged())
     timer.end('commit')
-    const unwanted = verdict === 'commit' ? arrived.fds.filter((_, index) => restored.refused.has(index)) : arrived.fds
-    session.channel.closeFds(unwanted)
+    if (verdict === 'commit') for (const index of restored.refused.keys()) landing.drop(index)
+    else landing.dropAll()
     return verdict === 'commit' ? restored : verdict
   } catch (error) {
-    session.channel.closeFds(arrived.fds)
+    landing.dropAll()
     throw error
   }
 }
@@ -126,3 +145,5 @@ function makeRoom({ env }: Installation, connections: number): void {
 
 const SPARE_FDS = 64
 const FIRST_RETRY_MS = 50
+/** @note EX_SOFTWARE of sysexits.h: an internal error. */
+const EXIT_SOFTWARE = 70

@@ -1,24 +1,21 @@
+import { constants } from 'node:os'
+
 /**
  * Signals that mean "leave". While a successor is taking over they are this library's: a handover that succeeds is the way to leave, and the
  * application's own shutdown code would say goodbye on connections that go on. One that fails lets the application have them after all.
  * Outside a handover nothing is installed, and signals do what they do without tsunagi.
  */
 export class SignalGate {
-  #emit: typeof process.emit | undefined
+  #isClosed = false
   #held: NodeJS.Signals | 'shutdown' | undefined
   #onLeave: (() => void) | undefined
+  #removals: (() => void)[] = []
 
   /** A successor has come: holds signals back from now on. */
   close(): void {
-    if (this.#emit) return
-    const emit = process.emit
-    this.#emit = emit
-    for (const signal of SIGNALS) process.on(signal, processOnSignal)
-    const gate = this
-    process.emit = function gatedEmit(this: NodeJS.Process, event: string | symbol, ...args: unknown[]) {
-      const asked = askedToLeave(event, args[0])
-      return asked ? gate.#hold(asked) : Reflect.apply(emit, this, [event, ...args])
-    } as typeof process.emit
+    if (this.#isClosed) return
+    this.#isClosed = true
+    this.#removals = [this.#gateEmit(), ...SIGNALS.map((signal) => this.#gateListeners(signal))]
   }
 
   /** The successor serves: from here a signal only cuts short what this process still finishes. */
@@ -29,20 +26,50 @@ export class SignalGate {
 
   /** The successor has gone: the application gets what was held back. */
   open(): void {
-    if (!this.#emit) return
-    process.emit = this.#emit
-    this.#emit = undefined
-    for (const signal of SIGNALS) process.off(signal, processOnSignal)
+    if (!this.#isClosed) return
+    this.#isClosed = false
+    for (const remove of this.#removals) remove()
     const held = this.#held
     this.#held = undefined
     if (held) deliver(held)
   }
 
-  #hold(asked: NodeJS.Signals | 'shutdown'): boolean {
+  #hold(asked: NodeJS.Signals | 'shutdown'): void {
     if (this.#onLeave) this.#onLeave()
     else if (this.#held === undefined) this.#held = asked
     else this.open() // asked twice: whoever asks does not want to wait
-    return true
+  }
+
+  /**
+   * The application's listeners step aside.
+   * @note lib/internal/process/signal.js: a signal calls the `process.emit` of the time at which its first listener was added, so that wrapping
+   * it now is not enough.
+   */
+  #gateListeners(signal: NodeJS.Signals): () => void {
+    const aside = process.rawListeners(signal) as (() => void)[]
+    const processOnSignal = () => this.#hold(signal)
+    process.on(signal, processOnSignal) // before the others go: without any listener the signal would end this process
+    for (const listener of aside) process.off(signal, listener)
+    return () => {
+      for (const listener of aside) process.on(signal, listener)
+      process.off(signal, processOnSignal)
+    }
+  }
+
+  /** What comes as an event: a message of PM2, or a signal that the application emits itself. */
+  #gateEmit(): () => void {
+    const { emit } = process
+    const gate = this
+    const gatedEmit = function gatedEmit(this: NodeJS.Process, event: string | symbol, ...args: unknown[]) {
+      const asked = gate.#isClosed ? askedToLeave(event, args[0]) : undefined
+      if (asked === undefined) return Reflect.apply(emit, this, [event, ...args])
+      gate.#hold(asked)
+      return true
+    } as typeof process.emit
+    process.emit = gatedEmit
+    return () => {
+      if (process.emit === gatedEmit) process.emit = emit // else somebody has wrapped it: it lets everything pass from now on
+    }
   }
 }
 
@@ -56,9 +83,6 @@ function askedToLeave(event: string | symbol, message: unknown): NodeJS.Signals 
 
 function deliver(held: NodeJS.Signals | 'shutdown'): void {
   if (held === 'shutdown') process.emit('message', 'shutdown', undefined)
-  else if (process.listenerCount(held) > 0) process.emit(held, held)
+  else if (process.listenerCount(held) > 0) Reflect.apply(process.emit, process, [held, held, constants.signals[held]])
   else process.kill(process.pid, held) // nobody listens: what the system does by default
 }
-
-/** Makes Node catch the signal; `gatedEmit` sees it first. */
-function processOnSignal(): void {}

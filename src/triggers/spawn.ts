@@ -25,14 +25,27 @@ export interface StartCommand {
 
 /** @note proc(5): cmdline and environ are separated by NUL; Node resolves argv[1] and the working directory, the shell's `PWD` keeps the link. */
 export function readStartCommand(environment: NodeJS.ProcessEnv): StartCommand {
-  const args = readFileSync('/proc/self/cmdline', 'utf8').split('\0').slice(1, -1)
-  const initial = Object.fromEntries(
-    readFileSync('/proc/self/environ', 'utf8')
-      .split('\0')
-      .filter(Boolean)
-      .map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
-  )
-  return { args, cwd: workingDirectory(environment['PWD']), environment: initial }
+  const args = initialArguments() ?? [...process.execArgv, ...process.argv.slice(1)]
+  return { args, cwd: workingDirectory(environment['PWD']), environment: initialEnvironment() ?? { ...environment } }
+}
+
+/** What only a system with /proc tells: options that Node does not list, and the script as it was called. */
+function initialArguments(): string[] | undefined {
+  try {
+    return readFileSync('/proc/self/cmdline', 'utf8').split('\0').slice(1, -1)
+  } catch {
+    return undefined
+  }
+}
+
+/** @note proc(5): only root may read it where the executable has capabilities (setcap); then what the environment holds at load must do. */
+function initialEnvironment(): NodeJS.ProcessEnv | undefined {
+  try {
+    const entries = readFileSync('/proc/self/environ', 'utf8').split('\0').filter(Boolean)
+    return Object.fromEntries(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]))
+  } catch {
+    return undefined
+  }
 }
 
 function workingDirectory(shown: string | undefined): string {
@@ -46,32 +59,55 @@ function workingDirectory(shown: string | undefined): string {
  * Starts the new version with the same arguments and waits until it serves. Where it does not come so far this process goes on serving, and
  * the error says why, with what the new version has printed.
  */
-export async function spawnSuccessor(
-  installation: Installation,
-  { env = 'current', timeout = 60_000 }: ReloadOptions,
-): Promise<HandoverReport> {
-  const { desk, lifecycle, start } = installation
-  if (!lifecycle.isOwner) throw failure('this process does not serve: it has not taken over yet, or has handed over already')
+export async function spawnSuccessor({ desk, lifecycle, start }: Installation, options: ReloadOptions): Promise<HandoverReport> {
+  if (!lifecycle.isOwner) throw failure(NOT_SERVING)
   if (desk.busyWith || desk.isWatched)
     throw new TsunagiError('ERR_TSUNAGI_BUSY', 'A reload or a handover is under way already.', { serving: true })
   const token = newToken()
+  try {
+    return await startNewVersion(start, options, {
+      environment: { TSUNAGI_TOKEN: token },
+      whenServing: (_, resolve, reject) => desk.watch({ token, succeeded: resolve, failed: reject }),
+      hasCommitted: () => desk.busyWith?.hasCommitted === true,
+    })
+  } finally {
+    desk.watch(undefined)
+  }
+}
+
+/** What the new version gets from this process, and how it becomes known that it serves. */
+export interface Succession {
+  readonly environment: NodeJS.ProcessEnv
+  /** For `stdio` from FIRST_GIVEN_FD on. */
+  readonly stdio?: readonly (number | 'pipe')[]
+  whenServing(child: ChildProcess, resolve: (report: HandoverReport) => void, reject: (reason: Error) => void): void
+  /** Whether connections are its own: then it is not killed any more, since its death would be theirs. */
+  hasCommitted(): boolean
+}
+
+export async function startNewVersion(
+  start: StartCommand,
+  { env = 'current', timeout = 60_000 }: ReloadOptions,
+  succession: Succession,
+): Promise<HandoverReport> {
   const environment = env === 'current' ? process.env : env === 'fresh' ? start.environment : env
   const child = spawn(process.execPath, start.args, {
     cwd: start.cwd,
-    env: { ...environment, TSUNAGI_TOKEN: token, TSUNAGI_REPORT_FD: '3' },
-    stdio: ['inherit', 'inherit', 'inherit', 'pipe'],
+    env: { ...environment, ...succession.environment, TSUNAGI_REPORT_FD: '3' },
+    stdio: ['inherit', 'inherit', 'inherit', 'pipe', ...(succession.stdio ?? [])],
   })
   const output = collect(child)
   try {
     const report = await new Promise<HandoverReport>((resolve, reject) => {
-      desk.watch({ token, succeeded: resolve, failed: reject })
+      succession.whenServing(child, resolve, reject)
       child.on('error', reject)
       child.on('exit', (code, signal) => reject(failure(`it ended with ${signal ?? `exit code ${code}`} before it served`)))
-      setTimeout(() => reject(failure(`it did not serve within ${timeout} ms`)), timeout).unref()
+      setTimeout(() => succession.hasCommitted() || reject(failure(`it did not serve within ${timeout} ms`)), timeout).unref()
     })
     return report
   } catch (cause) {
     await end(child)
+    await allRead(child.stdio[3] as Readable)
     const reason = (cause as Error).message
     throw Object.assign(
       new TsunagiError('ERR_TSUNAGI_RELOAD', `The new version did not take over: ${reason}. This process goes on serving.`, {
@@ -81,7 +117,6 @@ export async function spawnSuccessor(
       { output: output() },
     )
   } finally {
-    desk.watch(undefined)
     child.removeAllListeners()
     child.unref()
     ;(child.stdio[3] as Readable).destroy()
@@ -99,6 +134,14 @@ function collect(child: ChildProcess): () => string {
   return () => text
 }
 
+/** 'exit' may come before the last of what was written; a grandchild may hold the other end for ever. */
+async function allRead(pipe: Readable): Promise<void> {
+  if (pipe.closed) return
+  const timer = setTimeout(() => pipe.destroy(), TERM_MS)
+  await new Promise((resolve) => pipe.once('close', resolve))
+  clearTimeout(timer)
+}
+
 async function end(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return
   const ended = new Promise((resolve) => child.once('exit', resolve))
@@ -108,7 +151,7 @@ async function end(child: ChildProcess): Promise<void> {
   clearTimeout(timer)
 }
 
-function failure(reason: string): TsunagiError {
+export function failure(reason: string): TsunagiError {
   return new TsunagiError('ERR_TSUNAGI_RELOAD', reason, { serving: true })
 }
 
@@ -116,4 +159,7 @@ function newToken(): string {
   return Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex')
 }
 
+export const NOT_SERVING = 'this process does not serve: it has not taken over yet, or has handed over already'
+/** Behind stdin, stdout, stderr and the report. */
+export const FIRST_GIVEN_FD = 4
 const TERM_MS = 2_000

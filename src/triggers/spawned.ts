@@ -4,14 +4,14 @@ import type { Env } from '../env.js'
 /**
  * The other end of spawn.ts: this process was started by a reload. Until it serves, what it writes to stdout and stderr goes to whoever
  * asked for the reload as well, and so does the error that ends it. Nothing of that is left afterwards.
+ *
+ * @note src/node.cc calls uv_disable_stdio_inheritance() at start, which makes what Node inherits CLOEXEC: our own children do not get it.
  */
-export function reportBoot({ native, environment }: Env, owned: Promise<void>): void {
+export function reportBoot({ environment }: Pick<Env, 'environment'>, owned: Promise<void>): void {
   const given = environment['TSUNAGI_REPORT_FD']
   if (given === undefined) return
   delete environment['TSUNAGI_REPORT_FD']
-  // The number was chosen by spawn, without CLOEXEC: our children must not hold it.
-  const fd = native.duplicateFd(Number(given))
-  closeSync(Number(given))
+  const fd = Number(given)
   let left = MOST_BYTES
   const restore = [process.stdout, process.stderr].map((stream) => {
     const { write } = stream

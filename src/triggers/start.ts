@@ -1,12 +1,12 @@
-import type { Installation } from '../installation.js'
+import type { Env } from '../env.js'
 import type { Drain } from '../predecessor/drain.js'
+import type { SignalGate } from './signals.js'
 
 /**
  * The new version was started by hand, by `npm start` or by a reload: this process leaves with exit code 0 when nothing is left to do. It ends by
  * itself once the loop is empty, what drains and late handlers included. At the end of the grace period, or at a signal, what is left is ended.
  */
-export function leaveAfterStart(installation: Installation, drain: Drain, sayLeft: () => void): void {
-  const { env, grace, gate } = installation
+export function leaveAfterStart({ env, grace, gate }: Leaving, drain: Drain, sayLeft: () => void): void {
   let leaving = false
   process.once('beforeExit', sayLeft)
   setTimeout(() => {
@@ -25,6 +25,12 @@ export function leaveAfterStart(installation: Installation, drain: Drain, sayLef
       process.exit(0)
     }, LAST_WORDS_MS).unref()
   }
+}
+
+interface Leaving {
+  readonly env: Pick<Env, 'log'>
+  readonly grace: number
+  readonly gate: SignalGate
 }
 
 const LAST_WORDS_MS = 250

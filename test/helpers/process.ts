@@ -19,6 +19,8 @@ export interface Settings {
   env?: NodeJS.ProcessEnv
   /** Options of node. */
   node?: string[]
+  /** What runs the program: another version of node, or `prlimit … node`. This process's node without it. */
+  command?: readonly string[]
   spawn?: SpawnOptions
 }
 
@@ -31,8 +33,9 @@ export class ServerProcess {
   readonly #news = new EventEmitter().setMaxListeners(0)
   #hasExited = false
 
-  constructor(program: string, env: NodeJS.ProcessEnv, { node = [], spawn: options = {} }: Settings = {}) {
-    this.child = spawn(process.execPath, [...node, program], { ...options, env, stdio: ['pipe', 'pipe', 'pipe'] })
+  constructor(program: string, env: NodeJS.ProcessEnv, { node = [], command = [process.execPath], spawn: options = {} }: Settings = {}) {
+    const [file = process.execPath, ...args] = [...command, ...node, program]
+    this.child = spawn(file, args, { ...options, env, stdio: ['pipe', 'pipe', 'pipe'] })
     this.child.stdin?.on('error', () => {}) // told something after its end
     this.child.stderr?.on('data', (text) => {
       this.stderr += text
@@ -104,7 +107,9 @@ export class ServerProcess {
   #failure(what: string): Error {
     const { exitCode, signalCode } = this.child
     const told = this.told.map((line) => JSON.stringify(line)).join('\n')
-    return new Error(`process ${this.pid} ended (${exitCode ?? signalCode}) before it ${what}. It told:\n${told}\nand said:\n${this.stderr}`)
+    return new Error(
+      `process ${this.pid} ended (${exitCode ?? signalCode}) before it ${what}. It told:\n${told}\nand said:\n${this.stderr}`,
+    )
   }
 }
 

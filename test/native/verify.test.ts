@@ -94,13 +94,13 @@ describe('inspectTcp', () => {
   })
 })
 
-test('inspectTcp gives addresses that tell connections apart, whatever the end or the family', async () => {
+test('inspectTcp gives an identity that tells sockets apart, whatever the end or the family', async () => {
   const one = await tcpPair()
   const two = await tcpPair({ host: '::1' })
   const fds = [one.socket, one.client, one.server, two.socket, two.client, two.server].map(fdOf)
-  const hashes = fds.map((fd) => inspect(fd).addresses)
+  const hashes = fds.map((fd) => inspect(fd).identity)
   expect(new Set(hashes)).toHaveLength(6)
-  expect(fds.map((fd) => inspect(fd).addresses)).toEqual(hashes)
+  expect(fds.map((fd) => inspect(fd).identity)).toEqual(hashes)
   for (const hash of hashes) expect(Number.isSafeInteger(hash)).toBe(true)
 })
 

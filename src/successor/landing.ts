@@ -1,0 +1,88 @@
+import type { Socket } from 'node:net'
+import type { Native } from '../native/native.js'
+import { VERIFY_COLUMN, VERIFY_COLUMNS } from '../native/native.js'
+import { closeParkedSocket, createParkedSocket, fdOf, openParkedSocket, tcpConstructor } from '../native/net-internals.js'
+
+/**
+ * Where descriptors land, batch by batch, while the predecessor still reads what belongs to them: each is looked at and put under a socket of ours
+ * right away, so that this work and the predecessor's overlap. Nothing is read or written here; until the commit it can all be dropped again,
+ * since the predecessor holds every connection as well.
+ *
+ * The sockets are made before the freeze: making one costs more than all else that is done while nobody serves a connection.
+ */
+export class Landing {
+  readonly #native: Native
+  readonly #parked: Socket[] = []
+  readonly #landed: (Socket | undefined)[] = []
+  #figures = new Float64Array()
+
+  constructor(native: Native, expected: number) {
+    this.#native = native
+    const tcp = tcpConstructor()
+    while (this.#parked.length < expected) this.#parked.push(createParkedSocket(tcp))
+    this.#figures = new Float64Array(expected * VERIFY_COLUMNS)
+  }
+
+  get count(): number {
+    return this.#landed.length
+  }
+
+  /** Takes ownership of the descriptors, in their order. */
+  land(fds: readonly number[]): void {
+    const at = this.#landed.length * VERIFY_COLUMNS
+    const figures = this.#native.inspectTcp(Int32Array.from(fds))
+    if (at + figures.length > this.#figures.length) {
+      const larger = new Float64Array(2 * (at + figures.length))
+      larger.set(this.#figures)
+      this.#figures = larger
+    }
+    this.#figures.set(figures, at)
+    for (const [i, fd] of fds.entries()) {
+      const isTcp = (figures[i * VERIFY_COLUMNS + VERIFY_COLUMN.state] as number) >= 0
+      this.#landed.push(isTcp ? this.#open(fd) : undefined)
+      if (!isTcp) this.#native.closeFds(Int32Array.of(fd))
+    }
+  }
+
+  socket(index: number): Socket | undefined {
+    return this.#landed[index]
+  }
+
+  figure(index: number, column: number): number {
+    return this.#figures[index * VERIFY_COLUMNS + column] as number
+  }
+
+  /** Whether nothing was read from or written to any of them since they landed. */
+  isUnchanged(): boolean {
+    return this.#landed.every((socket, index) => {
+      if (socket === undefined) return true
+      const now = this.#native.inspectTcp(Int32Array.of(fdOf(socket)))
+      return [VERIFY_COLUMN.consumed, VERIFY_COLUMN.produced].every((column) => now[column] === this.figure(index, column))
+    })
+  }
+
+  /** Lets go of one connection: what it holds is only a second reference. */
+  drop(index: number): void {
+    const socket = this.#landed[index]
+    this.#landed[index] = undefined
+    if (socket) closeParkedSocket(socket)
+  }
+
+  dropAll(): void {
+    for (const index of this.#landed.keys()) this.drop(index)
+    this.clear()
+  }
+
+  /** Sockets that nobody needed. */
+  clear(): void {
+    for (const socket of this.#parked.splice(0)) closeParkedSocket(socket)
+  }
+
+  /** The same sockets again, for a predecessor that tries once more. */
+  #open(fd: number): Socket | undefined {
+    const socket = this.#parked.pop() ?? createParkedSocket(tcpConstructor())
+    if (openParkedSocket(socket, fd) && fdOf(socket) === fd) return socket
+    this.#native.closeFds(Int32Array.of(fd))
+    return undefined
+  }
+}

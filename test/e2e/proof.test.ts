@@ -1,0 +1,40 @@
+import { spawnSync } from 'node:child_process'
+import { dirname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it } from 'vitest'
+
+const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
+
+describe('the proof', () => {
+  it('holds', () => {
+    const { status, outcome } = prove('--reloads', '3', '--clients', '60')
+    expect(outcome).toMatchObject({ reloads: 3, lost: 0, duplicated: 0, wrong: 0, seenByClients: 0, failures: [] })
+    expect(status).toBe(0)
+  })
+
+  it('holds for a server that is full of bytes', () => {
+    const { status, outcome } = prove('big', '--reloads', '2', '--clients', '100')
+    expect(outcome).toMatchObject({ lost: 0, duplicated: 0, wrong: 0, tooLittle: [], failures: [] })
+    expect(status).toBe(0)
+  })
+
+  // A proof that cannot fail proves nothing.
+  it.each([
+    ['drop', 'bytes were lost'],
+    ['repeat', 'bytes came twice'],
+    ['swap', 'hashes differ'],
+    ['fin', 'ends or errors were seen by clients'],
+    ['rst', 'RST'],
+    ['kill', 'left with SIGKILL'],
+  ])('notices when its server is made to %s', (sabotage, failure) => {
+    const { status, outcome } = prove('--reloads', '2', '--clients', '40', '--sabotage', sabotage)
+    expect(outcome.failures.join('\n')).toContain(failure)
+    expect(status).toBe(1)
+  })
+})
+
+function prove(...args: string[]): { status: number | null; outcome: { failures: string[] } } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['bench/proof.js', '--json', ...args], { cwd: root, encoding: 'utf8' })
+  if (stdout === '') throw new Error(stderr)
+  return { status, outcome: JSON.parse(stdout) }
+}

@@ -1,0 +1,71 @@
+import fc from 'fast-check'
+import type { Received } from '../../../src/channel/codec.js'
+import type { MessageOf, MessageType } from '../../../src/channel/messages.js'
+
+const text = fc.string({ maxLength: 40 })
+const count = fc.nat()
+const number = fc.nat({ max: 2 ** 22 - 1 })
+const refused = fc.array(fc.tuple(number, text), { maxLength: 5 })
+
+/** One of each kind; the compiler asks for a new kind here. */
+const plain: { [T in Exclude<MessageType, 'transfer' | 'fds'>]: fc.Arbitrary<Omit<MessageOf<T>, 'type'>> } = {
+  hello: fc.record({ protocolMin: count, protocolMax: count, pid: count, version: text, node: text, address: text, token: text }),
+  welcome: fc.record({ protocol: count, pid: count, version: text, node: text, generation: count }),
+  refused: fc.record({ code: text, reason: text }),
+  claim: fc.record({ address: text }),
+  listener: fc.record({ address: text, found: fc.boolean() }),
+  ready: fc.record({
+    claimed: fc.array(text),
+    states: fc.array(fc.record({ scope: text, name: text, version: fc.integer(), migrates: fc.boolean() })),
+    mode: fc.constantFrom('auto', 'atomic', 'rolling'),
+  }),
+  prepare: fc.record({ connections: number, bytes: count }),
+  go: fc.constant({}),
+  ack: fc.record({ refused }),
+  nack: fc.record({ code: text, reason: text }),
+  commit: fc.constant({}),
+  abort: fc.record({ code: text, reason: text, again: fc.boolean() }),
+  started: fc.record({ connections: fc.array(number) }),
+  resumed: fc.constant({}),
+  late: fc.record({ connection: number, kind: fc.constantFrom('write', 'end', 'destroy') }),
+  left: fc.constant({}),
+}
+
+export const MESSAGE_TYPES = [...Object.keys(plain), 'fds', 'transfer'] as MessageType[]
+
+/** A message of one kind, with segments and descriptors as they may go with it. */
+export function anyMessageOf(type: MessageType): fc.Arbitrary<Received> {
+  if (type === 'transfer') return transfer
+  const fds = fc.array(fc.nat(), { maxLength: 10 })
+  if (type === 'fds') return fds.map((list) => ({ message: { type, count: list.length }, segments: [], fds: list }))
+  const segments = fc.array(fc.uint8Array({ maxLength: 20 }), { maxLength: 3 })
+  return fc
+    .record({ fields: plain[type], segments, fds })
+    .map(({ fields, ...rest }) => ({ message: { type, ...fields } as MessageOf<typeof type>, ...rest }))
+}
+
+export const anyMessage: fc.Arbitrary<Received> = fc.constantFrom(...MESSAGE_TYPES).chain(anyMessageOf)
+
+const transfer: fc.Arbitrary<Received> = fc
+  .record({ n: fc.integer({ min: 1, max: 6 }), segments: fc.array(fc.uint8Array({ maxLength: 20 }), { minLength: 1, maxLength: 4 }) })
+  .chain(({ n, segments }) => {
+    const connection = fc.nat({ max: n - 1 })
+    const blob = fc.oneof(fc.uint8Array({ maxLength: 30 }), fc.nat({ max: segments.length - 1 }))
+    const column = (width: number) => fc.uint8Array({ minLength: width * n, maxLength: width * n })
+    return fc
+      .record({
+        base: count,
+        more: count,
+        servers: fc.array(text),
+        server: column(2),
+        flags: column(2),
+        verify: column(24),
+        timeouts: fc.array(fc.tuple(connection, count, count)),
+        highWaterMarks: fc.array(fc.tuple(connection, count, count)),
+        unread: fc.array(fc.tuple(connection, blob)),
+        unsent: fc.array(fc.tuple(connection, blob)),
+        graph: fc.uint8Array({ maxLength: 30 }),
+        required: fc.array(fc.tuple(connection, text)),
+      })
+      .map((fields) => ({ message: { type: 'transfer', count: n, ...fields }, segments, fds: [] }))
+  })
