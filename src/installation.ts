@@ -1,4 +1,4 @@
-import type { Server } from 'node:net'
+import type { Server, Socket } from 'node:net'
 import type { AttachedServer } from './attached-server.js'
 import { CarriedState } from './carry/carried-state.js'
 import type { StateDefinition } from './channel/messages.js'
@@ -10,8 +10,9 @@ import { Holds } from './holds.js'
 import { Lifecycle, quietTurn } from './lifecycle.js'
 import { type ListenerKeeper, wrapListen } from './listener.js'
 import { type MoveRule, readMoveRule } from './move-rule.js'
-import type { Listen2 } from './native/net-internals.js'
+import { type Listen2, serverOf } from './native/net-internals.js'
 import { gracePeriod } from './options.js'
+import { PendingListens } from './pending-listens.js'
 import { Desk } from './predecessor/desk.js'
 import type { Drain } from './predecessor/drain.js'
 import { ConnectionFinder } from './predecessor/enumerate.js'
@@ -47,6 +48,7 @@ export class Installation implements ListenerKeeper {
   generation = 1
   /** Whether every server of the process takes part. */
   registered = false
+  readonly #listens = new PendingListens()
   readonly #attached = new WeakMap<Server, AttachedServer>()
   #whenListening: (() => void)[] | undefined = []
   readonly #sessions: Session[] = []
@@ -60,6 +62,7 @@ export class Installation implements ListenerKeeper {
     this.start = readStartCommand(env.environment)
     reportBoot(env, this.lifecycle.owned)
     process.once('exit', () => this.desk.close())
+    void this.lifecycle.owned.then(() => this.#listens.close())
     // A program that never listens has no predecessor either: one that waits for nothing but `owned()` would end here.
     process.once('beforeExit', () => this.#ownUnlessInheriting())
   }
@@ -78,6 +81,20 @@ export class Installation implements ListenerKeeper {
 
   attachedTo(server: Server): AttachedServer | undefined {
     return this.#attached.get(server)
+  }
+
+  /** Sockets by the attached server that accepted them; those of others are left out. */
+  groupByServer(sockets: Iterable<Socket>): Map<AttachedServer, Socket[]> {
+    const groups = new Map<AttachedServer, Socket[]>()
+    for (const socket of sockets) {
+      const server = serverOf(socket)
+      const attached = server && !socket.destroyed ? this.#attached.get(server) : undefined
+      if (!attached) continue
+      const group = groups.get(attached)
+      if (group) group.push(socket)
+      else groups.set(attached, [socket])
+    }
+    return groups
   }
 
   serverAt(key: string): AttachedServer | undefined {
@@ -128,7 +145,7 @@ export class Installation implements ListenerKeeper {
   // ---- successor
 
   async whenReady(): Promise<void> {
-    await this.lifecycle.whenReady(bootDone)
+    await this.lifecycle.whenReady(bootDone, () => this.#listens.size > 0)
   }
 
   /** What this code says about carried names, for the predecessor to compare. */

@@ -3,7 +3,9 @@
  * A process goes booting → serving → retired, or booting → pending → serving where a predecessor is there.
  */
 export class Lifecycle {
-  readonly owned: Promise<void>
+  readonly #owned: Promise<void>
+  readonly #askedForOwnership: Promise<void>
+  #askForOwnership!: () => void
   readonly #retiring = new AbortController()
   readonly #ready = new Set<Promise<unknown>>()
   #resolveOwned!: () => void
@@ -12,12 +14,26 @@ export class Lifecycle {
   #isOwner = false
 
   constructor() {
-    this.owned = new Promise((resolve) => {
+    this.#owned = new Promise((resolve) => {
       this.#resolveOwned = resolve
+    })
+    this.#askedForOwnership = new Promise((resolve) => {
+      this.#askForOwnership = resolve
     })
     this.#declaredReady = new Promise((resolve) => {
       this.#declareReady = resolve
     })
+  }
+
+  /** Resolves when this process serves. */
+  get owned(): Promise<void> {
+    return this.#owned
+  }
+
+  /** The same for the application, whose main module may wait for it. */
+  askForOwnership(): Promise<void> {
+    this.#askForOwnership()
+    return this.#owned
   }
 
   get retiring(): AbortSignal {
@@ -43,19 +59,23 @@ export class Lifecycle {
     else this.#ready.add(until)
   }
 
-  /** Resolves when the application is ready: it said so, or its main module is evaluated, every promise given to `ready` has resolved, and a quiet turn has passed. */
-  async whenReady(bootDone: () => Promise<void>): Promise<void> {
-    await Promise.race([this.#declaredReady, this.#becomeReady(bootDone)])
+  /**
+   * Resolves when the application is ready: it said so, or its main module is evaluated, every promise given to `ready` has resolved, every
+   * `listen()` has called back, and a quiet turn has passed.
+   */
+  async whenReady(bootDone: () => Promise<void>, isListenPending: () => boolean): Promise<void> {
+    await Promise.race([this.#declaredReady, this.#becomeReady(bootDone, isListenPending)])
   }
 
-  async #becomeReady(bootDone: () => Promise<void>): Promise<void> {
-    let waitedFor = -1
-    await bootDone()
-    while (waitedFor !== this.#ready.size) {
+  async #becomeReady(bootDone: () => Promise<void>, isListenPending: () => boolean): Promise<void> {
+    // A main module that awaits owned() at its top level is as evaluated as it can be before the handover.
+    await Promise.race([bootDone(), this.#askedForOwnership])
+    let waitedFor: number
+    do {
       waitedFor = this.#ready.size
       await Promise.all(this.#ready)
       await quietTurn()
-    }
+    } while (waitedFor !== this.#ready.size || isListenPending())
   }
 }
 

@@ -95,7 +95,7 @@ export class PlainInstallation implements ListenerKeeper {
 
   async #takeOver(): Promise<void> {
     const keepAlive = setTimeout(() => {}, 2 ** 31 - 1) // a listener that does not accept yet does not hold the loop
-    await this.lifecycle.whenReady(bootDone)
+    await this.lifecycle.whenReady(bootDone, () => false)
     clearTimeout(keepAlive)
     for (const fd of this.#inherited.values()) closeSync(fd) // nobody would accept there
     this.#inherited.clear()

@@ -10,9 +10,12 @@ function ownedFromStart(): Lifecycle {
   return lifecycle
 }
 
-/** Resolves when this process serves: at once where it has no predecessor, else at the handover. Start cron jobs, consumers and leader work after it. */
+/**
+ * Resolves when this process serves: at once where it has no predecessor, else at the handover. Start cron jobs, consumers and leader work after it.
+ * Asking says that this code has done what it has to do before it can serve; give `ready` a promise for what is still under way elsewhere.
+ */
 export function owned(): Promise<void> {
-  return lifecycle().owned
+  return lifecycle().askForOwnership()
 }
 
 /**

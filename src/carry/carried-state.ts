@@ -28,6 +28,8 @@ export class CarriedState {
   readonly #servers = new Map<Server, Map<string, Carried>>()
   readonly #sockets = new WeakMap<Socket, Map<string, Carried>>()
   readonly #arrived = new WeakMap<Socket, Map<string, Versioned>>()
+  /** Whether any connection has ever carried anything. */
+  hasConnectionState = false
   readonly #definitions = new Map<string, Definition>()
 
   /** Declares what connections carry under `name`, so that its version is known before the freeze. */
@@ -47,6 +49,7 @@ export class CarriedState {
         `carry(…, ${JSON.stringify(name)}) carries a plain object, array, Map or Set; its initial value is ${typeof value}.`,
       )
     }
+    if (scope instanceof Socket) this.hasConnectionState = true
     own.set(name, { ...definition, value })
     return value as T
   }
@@ -86,6 +89,7 @@ export class CarriedState {
 
   /** Leaves a value that came with a connection where `carry` will find it. */
   arrive(socket: Socket, name: string, arrived: Versioned): void {
+    this.hasConnectionState = true
     let values = this.#arrived.get(socket)
     if (!values) {
       values = new Map()

@@ -3,6 +3,7 @@ import { basename, dirname, join } from 'node:path'
 import { isAlive } from '../handover/is-alive.js'
 import type { Native, PeerCredentials } from '../native/native.js'
 import { Channel, type Transport } from './channel.js'
+import { Reserve } from './reserve.js'
 
 /** A process at the other end of a control socket, as the kernel describes it. */
 export interface Peer {
@@ -71,14 +72,18 @@ export class ControlSocket {
   readonly #inode: bigint
   readonly #watcher: { close(): void }
 
-  constructor(native: Native, path: string, onPeer: (peer: Peer) => void, onError: (error: Error) => void) {
+  constructor(native: Native, path: string, onPeer: (peer: Peer) => void, onError: (error: Error) => void, reserve = new Reserve()) {
     this.path = path
     this.#native = native
     this.#fd = native.listenUnix(join(dirname(path), `.${process.pid}-${basename(path)}`), path, 16)
     this.#inode = lstatSync(path, { bigint: true }).ino
+    const accept = () => {
+      const fd = native.acceptUnix(this.#fd)
+      return fd < 0 ? undefined : peerOf(native, fd)
+    }
     const watcher = native.watch(this.#fd, () => {
       try {
-        for (let fd = native.acceptUnix(this.#fd); fd >= 0; fd = native.acceptUnix(this.#fd)) onPeer(peerOf(native, fd))
+        for (let peer = reserve.lend(2, accept); peer; peer = reserve.lend(2, accept)) onPeer(peer)
       } catch (error) {
         onError(error as Error) // a peer that died at once, or no descriptor left: it must not reach the application
       }

@@ -77,6 +77,8 @@ export interface Native {
    * An fd that is not a TCP socket has state -1 and zeros.
    */
   inspectTcp(fds: Int32Array): Float64Array
+  /** The `identity` column alone: one system call for each. */
+  identities(fds: Int32Array): Float64Array
   /** Local and peer address of a TCP socket as the kernel has them, `null` peer for a listener. */
   socketAddresses(fd: number): { local: NativeAddress; peer: NativeAddress | null; listening: boolean }
 
@@ -330,6 +332,7 @@ export const NATIVE_NAMES = [
   'claimPipePath',
   'disclaimPipePath',
   'inspectTcp',
+  'identities',
   'socketAddresses',
   'enterRepair',
   'leaveRepair',

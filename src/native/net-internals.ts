@@ -19,6 +19,8 @@ export interface TcpHandle {
   hasRef(): boolean
   getsockname(into: { address?: string; port?: number; family?: string }): number
   readonly writeQueueSize: number
+  readonly bytesRead: number
+  readonly bytesWritten: number
   readonly constructor: new (type: number) => TcpHandle
 }
 
@@ -200,15 +202,24 @@ export const endEmitted = (socket: Socket): boolean => internals(socket)._readab
 export const needsDrain = (socket: Socket): boolean => internals(socket)._writableState.needDrain
 /** Whether the application pipes this socket into itself, as an echo server does. */
 export const pipesIntoItself = (socket: Socket): boolean => internals(socket)._readableState.pipes.includes(socket)
+/** Bytes that its handle has read from the kernel, and that the kernel has taken from it: `bytesWritten` counts what libuv still holds as well. */
+export function bytesThrough(socket: Socket): { read: number; written: number } {
+  const { bytesRead, bytesWritten, writeQueueSize } = internals(socket)._handle as TcpHandle
+  return { read: bytesRead, written: bytesWritten - writeQueueSize }
+}
+
 export const isUnreferenced = (socket: Socket): boolean => internals(socket)._handle?.hasRef() === false
 
 /** The option caches of net.Socket: the kernel's own options travel with the fd. */
 export function optionsOf(socket: Socket): { noDelay: boolean; keepAlive: boolean } {
-  return {
-    noDelay: symbolValue(socket, socket, 'kSetNoDelay') === true,
-    keepAlive: symbolValue(socket, socket, 'kSetKeepAlive') === true,
-  }
+  optionSymbols ??= { noDelay: findSymbol(socket, 'kSetNoDelay'), keepAlive: findSymbol(socket, 'kSetKeepAlive') }
+  const { noDelay, keepAlive } = optionSymbols
+  const caches = socket as unknown as Record<symbol, unknown>
+  return { noDelay: noDelay !== undefined && caches[noDelay] === true, keepAlive: keepAlive !== undefined && caches[keepAlive] === true }
 }
+
+/** Looked up once: this is asked for every connection while the server stands still. */
+let optionSymbols: { noDelay: symbol | undefined; keepAlive: symbol | undefined } | undefined
 
 /** What is left of `socket.setTimeout()`, ms. @note lib/internal/timers.js: `_idleStart` counts in the loop's time. */
 export function remainingTimeoutOf(socket: Socket, loopNow: number): number {
@@ -310,8 +321,31 @@ export function deadSocket(): Socket {
 export function createParkedSocket(tcp: TcpConstructor): Socket {
   // `manualStart` keeps readableFlowing null, so that a later 'data' listener starts it; `pauseOnCreate` would not.
   const options = { handle: new tcp(TCP_SOCKET), manualStart: true, readable: true, writable: true }
-  return new net.Socket(options as unknown as net.SocketConstructorOpts)
+  return trace(new net.Socket(options as unknown as net.SocketConstructorOpts), { resumed: false, consumed: 0, produced: 0 })
 }
+
+/**
+ * What this library notes about a connection that came from a predecessor. On the socket itself and from its making on: a WeakMap of thousands that
+ * grows while nobody serves them costs more than everything else that is done to them then.
+ */
+export interface Trace {
+  /** Its handler has been run, or is about to be. */
+  resumed: boolean
+  /** What had been read from and written to the kernel when its present handle was opened. */
+  consumed: number
+  produced: number
+}
+
+export function traceOf(socket: Socket): Trace | undefined {
+  return (socket as Socket & { [TRACE]?: Trace })[TRACE]
+}
+
+export function trace(socket: Socket, noted: Trace): Socket {
+  ;(socket as Socket & { [TRACE]?: Trace })[TRACE] = noted
+  return socket
+}
+
+const TRACE = Symbol('tsunagi.trace')
 
 /** Gives a parked socket its connection, whose fd the handle owns then; false if libuv does not take it. Neither reads nor writes. */
 export function openParkedSocket(socket: Socket, fd: number): boolean {
@@ -359,9 +393,15 @@ export function startReading(socket: Socket): void {
   if (socket.readableFlowing !== false && !internals(socket)._handle?.reading) socket.read(0)
 }
 
-/** Lets Node see a timeout as if nothing had happened for all of it. */
-export function fireTimeout(socket: Socket): void {
-  ;(socket as unknown as { _onTimeout(): void })._onTimeout()
+/**
+ * Lets what is left of a timeout run out first; from the next activity on it is the full one again.
+ * @note lib/internal/timers.js: a timer that is running is due by the list it was put into, refresh() puts it into that of `_idleTimeout`.
+ */
+export function resumeTimeout(socket: Socket, full: number, remaining: number): void {
+  socket.setTimeout(remaining)
+  const timer = symbolValue(socket, socket, 'timeout') as { _idleTimeout: number }
+  timer._idleTimeout = full
+  ;(socket as { timeout?: number }).timeout = full
 }
 
 // ---- symbols: Node's private symbols are found by their description, once

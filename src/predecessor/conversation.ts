@@ -1,14 +1,15 @@
 import type { Received } from '../channel/codec.js'
 import type { Peer } from '../channel/control-socket.js'
-import type { Message, MessageOf, StateDefinition } from '../channel/messages.js'
+import type { Message, MessageOf } from '../channel/messages.js'
 import { TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
 import { serverFdOf } from '../native/net-internals.js'
 import { VERSION } from '../version.js'
 import type { Scope } from './freeze.js'
 import { type HandedOver, handOver } from './hand-over.js'
-import { agreedProtocol, refusalOfHello, refusalOfStates, unmigratableNames } from './negotiate.js'
+import { agreedProtocol, type Refusal, refusalOfHello, refusalOfStates, type WhyUnmigratable, whyUnmigratable } from './negotiate.js'
 import { quiesce } from './quiesce.js'
+import { rehearse } from './rehearse.js'
 import { Settlement } from './settle.js'
 
 /** One successor, from its hello to the end of this process. At most one of a process is past `welcome` at any time. */
@@ -17,7 +18,7 @@ export class Conversation {
   readonly #peer: Peer
   readonly #settlement: Settlement
   #claimed = new Set<string>()
-  #states: StateDefinition[] = []
+  #whyUnmigratable: WhyUnmigratable = () => undefined
   #welcomed = false
   #attempts = 0
   /** What the next `go` starts. */
@@ -74,24 +75,22 @@ export class Conversation {
     const attached = this.#installation.serverAt(hello.address)
     const fd = attached ? serverFdOf(attached.server) : -1
     const refusal = refusalOfHello(this.#installation, this.#peer.credentials, hello, fd)
-    if (refusal) {
-      this.#send({ type: 'refused', ...refusal })
-      return this.#peer.channel.close()
-    }
+    if (refusal) return this.#refuse(refusal)
     this.#welcomed = true
     this.#installation.desk.serve(this)
     this.#claimed.add(hello.address)
-    this.#send(
-      {
-        type: 'welcome',
-        protocol: agreedProtocol(hello),
-        pid: process.pid,
-        version: VERSION,
-        node: process.version,
-        generation: this.#installation.generation,
-      },
-      [fd],
-    )
+    const { generation } = this.#installation
+    const welcome = { type: 'welcome', protocol: agreedProtocol(hello), pid: process.pid, version: VERSION, node: process.version } as const
+    try {
+      this.#peer.channel.send({ ...welcome, generation }, { fds: [fd] })
+    } catch (error) {
+      this.#refuse({ code: 'ERR_TSUNAGI_REFUSED', reason: `its listener could not be sent: ${(error as Error).message}` })
+    }
+  }
+
+  #refuse(refusal: Refusal): void {
+    this.#send({ type: 'refused', ...refusal })
+    this.#peer.channel.close()
   }
 
   #offer(address: string): void {
@@ -105,13 +104,12 @@ export class Conversation {
     if (!this.#welcomed)
       throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', 'The successor sent "ready" before "hello".', { phase: 'negotiate' })
     this.#claimed = new Set(ready.claimed.filter((key) => this.#claimed.has(key)))
-    this.#states = ready.states
     const refusal = refusalOfStates(this.#installation, ready)
-    if (refusal) {
-      this.#send({ type: 'refused', ...refusal })
-      return this.#peer.channel.close()
-    }
-    this.#prepare(this.#settlement.firstScope(ready.mode))
+    if (refusal) return this.#refuse(refusal)
+    const selection = this.#settlement.firstScope(ready.mode)
+    this.#whyUnmigratable = whyUnmigratable(ready.states)
+    rehearse(this.#installation, { ...selection, claimed: this.#claimed, whyUnmigratable: this.#whyUnmigratable })
+    this.#prepare(selection)
   }
 
   /** The next transaction, after one has been resumed. */
@@ -122,9 +120,9 @@ export class Conversation {
 
   #prepare(selection: Pick<Scope, 'only' | 'limit'>): void {
     const { finder, servers } = this.#installation
-    this.#scope = { ...selection, claimed: this.#claimed, unmigratable: unmigratableNames(this.#installation, this.#states) }
-    const connections = [...finder.find(servers).values()].reduce((sum, { length }) => sum + length, 0)
-    this.#send({ type: 'prepare', connections: Math.min(connections, selection.only?.size ?? connections, selection.limit), bytes: 0 })
+    this.#scope = { ...selection, claimed: this.#claimed, whyUnmigratable: this.#whyUnmigratable }
+    const candidates = selection.only?.size ?? [...finder.find(servers).values()].reduce((sum, { length }) => sum + length, 0)
+    this.#send({ type: 'prepare', connections: Math.min(candidates, selection.limit), bytes: 0 })
   }
 
   /** The successor sits in its receive loop. A fresh macrotask, so that no promise of the application is half way. */
@@ -182,7 +180,12 @@ export class Conversation {
   }
 
   #send(message: Message, fds: number[] = []): void {
-    this.#peer.channel.send(message, { fds })
+    const { channel } = this.#peer
+    try {
+      channel.send(message, { fds })
+    } catch (error) {
+      channel.close(error as Error) // it gave up or died since it asked, which is no fault of ours
+    }
   }
 
   #end(reason: Error): void {

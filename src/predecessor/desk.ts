@@ -1,5 +1,6 @@
 import { ControlSocket, type Peer } from '../channel/control-socket.js'
 import { controlDirectory, controlSocketPath } from '../channel/rendezvous.js'
+import { Reserve } from '../channel/reserve.js'
 import type { HandoverReport } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import { Conversation } from './conversation.js'
@@ -14,6 +15,7 @@ export interface SuccessorWatcher {
 
 /** Where successors find this process: one control socket for each address that it listens on. One successor is served at a time. */
 export class Desk {
+  readonly reserve = new Reserve()
   readonly #installation: Installation
   readonly #sockets = new Map<string, ControlSocket>()
   #busyWith: Conversation | undefined
@@ -37,8 +39,10 @@ export class Desk {
       path,
       (peer) => this.#socketOnPeer(peer),
       (error) => env.log(`a process that asked for a handover was not answered: ${error.message}`),
+      this.reserve,
     )
     this.#sockets.set(key, socket)
+    this.reserve.keep()
   }
 
   /** A successor has died that had put its own sockets in the place of ours. */

@@ -3,6 +3,7 @@ import type { AttachedServer } from '../attached-server.js'
 import type { Installation } from '../installation.js'
 import { fdOf, serverFdOf } from '../native/net-internals.js'
 import { type Fate, judge } from './judge.js'
+import type { WhyUnmigratable } from './negotiate.js'
 
 /** A connection that is about to move. */
 export interface MovingConnection {
@@ -38,31 +39,39 @@ export interface Frozen {
 /** What a transaction covers. */
 export interface Scope {
   readonly claimed: ReadonlySet<string>
-  /** Names that connections carry and the successor cannot take, with the reason. */
-  readonly unmigratable: ReadonlyMap<string, string>
+  /** Why the successor cannot take what a connection carries under a name in a version; `undefined`: it can. */
+  readonly whyUnmigratable: WhyUnmigratable
   /** The first transaction hands the listeners over and decides for every connection; a later one moves some of these. */
   readonly only: ReadonlySet<Socket> | undefined
   /** Most connections that move at once. */
   readonly limit: number
+  /** Nothing will move: the application's policy is not asked. */
+  readonly isRehearsal?: boolean
 }
 
 /**
  * Decides what moves. The freeze itself needs no act: this runs in one synchronous block with everything up to commit, and while the
  * event loop does not run nothing is read, written or accepted. Its inverse, `thaw`, is to return.
  */
-export function freeze(installation: Installation, { claimed, unmigratable, only, limit }: Scope): Frozen {
+export function freeze(installation: Installation, scope: Scope): Frozen {
+  const { claimed, only, limit } = scope
   const frozen: Frozen = { moving: [], staying: [], waiting: [], servers: [], listeners: [], unclaimed: [] }
-  for (const [attached, sockets] of installation.finder.find(installation.servers)) {
+  for (const attached of installation.servers) {
     const isClaimed = claimed.has(attached.key)
     if (isClaimed) frozen.servers.push(attached)
     // The application may have closed its listener since the successor asked for it.
     if (!only && attached.key !== '' && serverFdOf(attached.server) >= 0) (isClaimed ? frozen.listeners : frozen.unclaimed).push(attached)
+  }
+  for (const [attached, sockets] of only ? installation.groupByServer(only) : installation.finder.find(installation.servers)) {
+    const isClaimed = claimed.has(attached.key)
     for (const socket of sockets) {
-      if (only && !only.has(socket)) continue
-      const verdict = isClaimed ? judge(installation, attached, socket, unmigratable) : UNCLAIMED
+      if (frozen.moving.length >= limit) {
+        frozen.waiting.push(socket) // its turn to be judged comes with a later batch
+        continue
+      }
+      const verdict = isClaimed ? judge(installation, attached, socket, scope) : UNCLAIMED
       if ('reason' in verdict) frozen.staying.push({ socket, attached, ...verdict })
-      else if (frozen.moving.length < limit) frozen.moving.push({ socket, fd: fdOf(socket), attached, rule: verdict.rule })
-      else frozen.waiting.push(socket)
+      else frozen.moving.push({ socket, fd: fdOf(socket), attached, rule: verdict.rule })
     }
   }
   return frozen

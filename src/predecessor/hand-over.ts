@@ -6,7 +6,7 @@ import { PhaseTimer } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import { type Frozen, freeze, type Scope } from './freeze.js'
 import type { LateSink } from './moved-socket.js'
-import { type Handed, type Released, release } from './release.js'
+import { type Copies, closeCopies, copyDescriptors, type Handed, type Released, release } from './release.js'
 import { sendDescriptors, sendRecord } from './send.js'
 import { snapshot } from './snapshot.js'
 import { thaw } from './thaw.js'
@@ -45,6 +45,7 @@ function untilCommit(installation: Installation, { channel, scope, base }: Trans
   const { env } = installation
   let phase: Phase = 'freeze'
   let frozen: Frozen | undefined
+  let copies: Copies | undefined
   try {
     env.fault('predecessor-before-freeze')
     frozen = freeze(installation, scope)
@@ -65,10 +66,13 @@ function untilCommit(installation: Installation, { channel, scope, base }: Trans
     timer.end(phase)
     phase = 'commit'
     const refused = awaitAck(channel, taken.record.count, deadline) // decoded, migrated, every fd checked: the successor can do no more before commit
+    const kept = new Map([...taken.held, ...refused])
+    copies = copyDescriptors(installation, frozen, taken, kept) // there may be no room for them
     env.fault('predecessor-before-commit')
     channel.send({ type: 'commit' }) // the commit point: before it every failure thaws, after it nothing is undone
-    return { frozen, snapshot: taken, kept: new Map([...taken.held, ...refused]) }
+    return { frozen, snapshot: taken, kept, copies }
   } catch (cause) {
+    if (copies) closeCopies(installation, copies)
     if (frozen) thaw(frozen)
     const reason = cause instanceof Error ? cause.message : String(cause)
     throw new TsunagiError('ERR_TSUNAGI_ABORTED', `The handover was given up in phase ${phase}: ${reason} This process goes on serving.`, {

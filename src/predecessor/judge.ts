@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
 import type { Installation } from '../installation.js'
 import { obstacleOf } from '../protocols/raw.js'
+import type { Scope } from './freeze.js'
 
 /** What becomes of one connection: it moves, by the rule that asked for it; or it stays, with the reason and what happens to it then. */
 export type Verdict = { readonly rule: string } | { readonly reason: string; readonly fate: Fate }
@@ -14,20 +15,20 @@ export function judge(
   installation: Installation,
   attached: AttachedServer,
   socket: Socket,
-  unmigratable: ReadonlyMap<string, string>,
+  { whyUnmigratable, isRehearsal }: Scope,
 ): Verdict {
   const { carried, holds, env } = installation
   if (attached.kind !== 'raw') return drains(attached.kind === 'http' ? 'HTTP connections drain' : 'TLS and HTTP/2 connections drain')
   const obstacle = obstacleOf(socket)
   if (obstacle) return { reason: obstacle.reason, fate: obstacle.passes ? 'later' : 'drain' }
-  if (unmigratable.size > 0) {
-    for (const [name] of carried.everythingOf(socket)) {
-      const why = unmigratable.get(name)
+  if (carried.hasConnectionState) {
+    for (const [name, { version }] of carried.everythingOf(socket)) {
+      const why = whyUnmigratable(name, version)
       if (why) return drains(why)
     }
   }
   try {
-    const decision = attached.options.policy(socket)
+    const decision = isRehearsal ? 'move' : attached.options.policy(socket)
     if (decision === 'close') return { reason: 'policy: close', fate: 'close' }
     if (decision !== 'move') return drains('policy: drain')
   } catch (error) {

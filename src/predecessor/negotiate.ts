@@ -65,22 +65,15 @@ export function refusalOfStates({ servers, carried }: Installation, { states, mo
   return undefined
 }
 
-/** What connections carry and the new code cannot take, with the reason; a name that it does not declare counts as version 0. */
-export function unmigratableNames({ finder, servers, carried }: Installation, states: readonly StateDefinition[]): Map<string, string> {
-  const unmigratable = new Map<string, string>()
-  for (const sockets of finder.find(servers).values()) {
-    for (const socket of sockets) {
-      for (const [name, { version }] of carried.everythingOf(socket)) {
-        if (unmigratable.has(name)) continue
-        const theirs = states.find((state) => state.scope === '' && state.name === name) ?? { version: 0, migrates: false }
-        if (version !== theirs.version && !theirs.migrates) {
-          unmigratable.set(
-            name,
-            `it carries ${JSON.stringify(name)} in version ${version}, the new code declares version ${theirs.version} and no migrate function`,
-          )
-        }
-      }
-    }
+/** Why the new code cannot take what a connection carries under `name` in `version`; `undefined`: it can. */
+export type WhyUnmigratable = (name: string, version: number) => string | undefined
+
+/** Answers from what the successor has declared; a name that it does not declare counts as version 0. */
+export function whyUnmigratable(states: readonly StateDefinition[]): WhyUnmigratable {
+  const declared = new Map(states.filter(({ scope }) => scope === '').map((state) => [state.name, state]))
+  return (name, version) => {
+    const theirs = declared.get(name) ?? { version: 0, migrates: false }
+    if (version === theirs.version || theirs.migrates) return undefined
+    return `it carries ${JSON.stringify(name)} in version ${version}, the new code declares version ${theirs.version} and no migrate function`
   }
-  return unmigratable
 }

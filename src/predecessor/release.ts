@@ -1,4 +1,6 @@
 import type { Socket } from 'node:net'
+import { TsunagiError } from '../errors.js'
+import { type Account, accountOf, openAccount } from '../handover/account.js'
 import type { Installation } from '../installation.js'
 import {
   adoptListener,
@@ -8,6 +10,8 @@ import {
   learnOwnerSymbol,
   pendingWriteCallbacks,
   reattach,
+  resumeTimeout,
+  serverFdOf,
   serverHandleOf,
   setServerHandle,
   type TcpConstructor,
@@ -23,6 +27,13 @@ export interface Handed {
   readonly snapshot: Snapshot
   /** Connections, by index, that did not move after all: this side or the successor found a reason. */
   readonly kept: ReadonlyMap<number, string>
+  readonly copies: Copies
+}
+
+/** Descriptors of what has to be closed at commit and may have to be taken back: of the listeners in order, and of connections with a write in flight, by index. */
+export interface Copies {
+  readonly listeners: readonly number[]
+  readonly connections: ReadonlyMap<number, number>
 }
 
 /** What the predecessor still holds of what it has handed over, until the successor has resumed: one reference to each, and how to put it together again. */
@@ -35,7 +46,35 @@ interface ReleasedConnection {
   readonly socket: Socket
   readonly detached: Detached
   /** Where the handle had to be closed at once. */
-  readonly again: { fd: number; unsent: Uint8Array } | undefined
+  readonly again: { fd: number; unsent: Uint8Array; before: Account } | undefined
+}
+
+/** Before the commit, after which nothing may fail. Its inverse is `closeCopies`. */
+export function copyDescriptors({ env: { native }, desk }: Installation, frozen: Frozen, snapshot: Snapshot, kept: Handed['kept']): Copies {
+  const inFlight = [...snapshot.queued.keys()].filter((index) => !kept.has(index))
+  const originals = [
+    ...frozen.listeners.map(({ server }) => serverFdOf(server)),
+    ...inFlight.map((index) => frozen.moving[index]?.fd as number),
+  ]
+  const copies: number[] = []
+  try {
+    desk.reserve.lend(originals.length, () => {
+      for (const fd of originals) copies.push(native.duplicateFd(fd))
+    })
+  } catch (cause) {
+    native.closeFds(Int32Array.from(copies))
+    throw new TsunagiError(
+      'ERR_TSUNAGI_FD_LIMIT',
+      `The handover needs ${originals.length} more descriptors, and this process may open no more (RLIMIT_NOFILE): let some connections end first.`,
+      { phase: 'commit', serving: true, cause },
+    )
+  }
+  const listeners = copies.splice(0, frozen.listeners.length)
+  return { listeners, connections: new Map(inFlight.map((index, i) => [index, copies[i] as number])) }
+}
+
+export function closeCopies({ env }: Installation, { listeners, connections }: Copies): void {
+  env.native.closeFds(Int32Array.from([...listeners, ...connections.values()]))
 }
 
 /**
@@ -43,26 +82,27 @@ interface ReleasedConnection {
  * Its inverse is `takeBack`; `letGo` ends the possibility of that.
  */
 export function release(installation: Installation, handed: Handed, sinkFor: (index: number) => LateSink): Released {
-  const { frozen, snapshot, kept } = handed
+  const { frozen, snapshot, kept, copies } = handed
   const { native } = installation.env
   native.stopReading(snapshot.fds.filter((_, index) => !kept.has(index)))
   const standIn = deadSocket()
   const connections = new Map<number, ReleasedConnection>()
-  frozen.moving.forEach(({ socket, fd }, index) => {
+  frozen.moving.forEach(({ socket }, index) => {
     if (kept.has(index)) return
     if (socket.timeout) socket.setTimeout(0)
     const unsent = snapshot.queued.get(index)
+    const before = unsent ? accountOf(socket) : NOTHING
     const detached = detach(socket, standIn)
     becomeMoved(socket, sinkFor(index), detached)
-    const again = unsent && { fd: native.duplicateFd(fd), unsent }
+    const again = unsent && { fd: copies.connections.get(index) as number, unsent, before }
     if (again) detached.handle.close() // else libuv would go on writing what has moved
     connections.set(index, { socket, detached, again })
   })
-  const listeners = frozen.listeners.map(({ server, path }) => {
+  const listeners = frozen.listeners.map(({ server, path }, i) => {
     const handle = serverHandleOf(server) as TcpHandle & { onconnection: unknown }
     if (path) native.disclaimPipePath(handle.fd) // or closing it would unlink the path under the successor
     learnOwnerSymbol(handle)
-    const listener = { fd: native.duplicateFd(handle.fd), tcp: handle.constructor, onconnection: handle.onconnection }
+    const listener = { fd: copies.listeners[i] as number, tcp: handle.constructor, onconnection: handle.onconnection }
     handle.close()
     setServerHandle(server, null)
     return listener
@@ -75,12 +115,13 @@ export function letGo(installation: Installation, { connections, listeners }: Re
   const callbacks: ((error?: Error | null) => void)[] = []
   const bare = listeners.map(({ fd }) => fd)
   for (const { detached, again } of connections.values()) {
-    callbacks.push(...pendingWriteCallbacks(detached))
+    for (const callback of pendingWriteCallbacks(detached)) callbacks.push(callback) // there may be more than a call has arguments
     if (again) bare.push(again.fd)
     else detached.handle.close()
   }
   installation.env.native.closeFds(Int32Array.from(bare))
-  for (const callback of callbacks) callback(null)
+  // As Node would, from a tick of their own: what one of them throws is the application's.
+  for (const callback of callbacks) process.nextTick(callback, null)
 }
 
 /**
@@ -100,7 +141,14 @@ export function takeBack(installation: Installation, released: Released, started
     unbecomeMoved(socket)
     const isLost = started.has(index)
     // What libuv still held was the dead process's to send: of a connection that it has touched nobody knows how far it came.
+    if (again) openAccount(socket, again.before)
     reattach(socket, detached, again && isLost ? { ...again, unsent: new Uint8Array() } : again)
     if (isLost) socket.destroy()
   }
+  for (const [index, full, remaining] of released.snapshot.record.timeouts) {
+    const socket = released.connections.get(index)?.socket
+    if (socket && !started.has(index)) resumeTimeout(socket, full, remaining)
+  }
 }
+
+const NOTHING: Account = { consumed: 0, produced: 0 }

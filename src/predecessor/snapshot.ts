@@ -3,8 +3,9 @@ import type { CarriedRoot } from '../carry/encode-graph.js'
 import { encodeGraph } from '../carry/encode-graph.js'
 import { connectionRootKey, parseRootKey, serverRootKey } from '../carry/root-key.js'
 import { ABSENT_SOCKET, type BlobField, CONNECTION_FLAG, INLINE_BLOB, NO_SERVER, type Transfer } from '../channel/messages.js'
+import { type Account, accountOf } from '../handover/account.js'
 import type { Installation } from '../installation.js'
-import { type Native, VERIFY_COLUMN, VERIFY_COLUMNS } from '../native/native.js'
+import { type Native, VERIFY_COLUMN } from '../native/native.js'
 import {
   bufferedWritesOf,
   endEmitted,
@@ -33,25 +34,20 @@ export interface Snapshot {
 }
 
 /**
- * Reads everything that has to go along. A connection that turns out not to be movable (its carried value holds a function, its TCP state is
- * already past saving) keeps its place in the record and stays. Sockets that only carried state refers to join at the end of `frozen.moving`.
+ * Reads everything that has to go along. A connection that turns out not to be movable (its carried value holds a function) keeps
+ * its place in the record and stays. Sockets that only carried state refers to join at the end of `frozen.moving`.
  */
-export function snapshot(installation: Installation, frozen: Frozen, base: number): Snapshot {
-  const { native } = installation.env
+export function snapshot(installation: Snapshotting, frozen: Frozen, base: number): Snapshot {
   const held = new Map<number, string>()
-  const figures = native.inspectTcp(Int32Array.from(frozen.moving, ({ fd }) => fd))
-  for (let i = 0; i < frozen.moving.length; i++) {
-    if (!MOVABLE_STATES.has(figures[i * VERIFY_COLUMNS + VERIFY_COLUMN.state] as number)) held.set(i, 'it is already closing')
-  }
   const graph = snapshotCarried(installation, frozen, held)
-  return snapshotConnections(native, frozen, base, graph, figures, held)
+  return snapshotConnections(installation, frozen, base, graph, held)
 }
 
-/** @note include/net/tcp_states.h: ESTABLISHED 1, FIN_WAIT1 4, FIN_WAIT2 5, CLOSE_WAIT 8; in any other state the connection is over or not yet there. */
-const MOVABLE_STATES = new Set([1, 4, 5, 8])
+/** What a snapshot needs of the installation. */
+type Snapshotting = Pick<Installation, 'env' | 'carried'>
 
 /** All carried values as one graph. Sockets inside it are references; those that are not ours yet, such as a proxy's upstream, join the move. */
-function snapshotCarried({ carried }: Installation, frozen: Frozen, held: Map<number, string>): Uint8Array {
+function snapshotCarried({ carried }: Snapshotting, frozen: Frozen, held: Map<number, string>): Uint8Array {
   for (;;) {
     const roots: (CarriedRoot & { connection?: number })[] = []
     for (const attached of frozen.listeners) {
@@ -59,12 +55,13 @@ function snapshotCarried({ carried }: Installation, frozen: Frozen, held: Map<nu
         roots.push({ key: serverRootKey(frozen.servers.indexOf(attached), name), version, value })
       }
     }
-    frozen.moving.forEach(({ socket }, index) => {
-      if (held.has(index)) return
-      for (const [name, { version, value }] of carried.everythingOf(socket)) {
-        roots.push({ key: connectionRootKey(index, name), version, value, connection: index })
-      }
-    })
+    if (carried.hasConnectionState)
+      frozen.moving.forEach(({ socket }, index) => {
+        if (held.has(index)) return
+        for (const [name, { version, value }] of carried.everythingOf(socket)) {
+          roots.push({ key: connectionRootKey(index, name), version, value, connection: index })
+        }
+      })
     if (roots.length === 0) return NOTHING
     const indexes = new Map<object, number>(frozen.moving.map(({ socket }, index) => [socket, held.has(index) ? ABSENT_SOCKET : index]))
     const { bytes, refused } = encodeGraph(roots, {
@@ -96,11 +93,10 @@ function joinOrLeave(socket: Socket, frozen: Frozen, indexes: Map<object, number
 }
 
 function snapshotConnections(
-  native: Native,
+  { env: { native } }: Snapshotting,
   frozen: Frozen,
   base: number,
   graph: Uint8Array,
-  figures: Float64Array,
   held: Map<number, string>,
 ): Snapshot {
   const { moving, servers } = frozen
@@ -139,7 +135,7 @@ function snapshotConnections(
     servers: servers.map(({ key }) => key),
     server: bytesOf(server),
     flags: bytesOf(flags),
-    verify: bytesOf(verifyColumns(native, moving, figures)),
+    verify: bytesOf(verifyColumns(native, moving, fds)),
     timeouts,
     highWaterMarks,
     unread: unread.fields,
@@ -207,17 +203,23 @@ function* joinSmall(pieces: readonly Uint8Array[]): Iterable<Uint8Array> {
   if (small.length > 0) yield Buffer.concat(small)
 }
 
-function verifyColumns(native: Native, moving: readonly MovingConnection[], figures: Float64Array): Float64Array {
+function verifyColumns(native: Native, moving: readonly MovingConnection[], fds: Int32Array): Float64Array {
+  const identities = native.identities(fds)
   const columns = new Float64Array(3 * moving.length)
   for (let i = 0; i < moving.length; i++) {
-    const isKnown = (i + 1) * VERIFY_COLUMNS <= figures.length
-    const row = isKnown ? figures : native.inspectTcp(Int32Array.of((moving[i] as MovingConnection).fd)) // one that joined by carried state
-    const at = isKnown ? i * VERIFY_COLUMNS : 0
-    columns[3 * i] = row[at + VERIFY_COLUMN.consumed] as number
-    columns[3 * i + 1] = row[at + VERIFY_COLUMN.produced] as number
-    columns[3 * i + 2] = row[at + VERIFY_COLUMN.identity] as number
+    const { socket, attached } = moving[i] as MovingConnection
+    // Of a socket that this process has connected the kernel counts the SYN as well: it is asked itself.
+    const { consumed, produced } = attached ? accountOf(socket) : inspect(native, fds[i] as number)
+    columns[3 * i] = consumed
+    columns[3 * i + 1] = produced
+    columns[3 * i + 2] = identities[i] as number
   }
   return columns
+}
+
+function inspect(native: Native, fd: number): Account {
+  const figures = native.inspectTcp(Int32Array.of(fd))
+  return { consumed: figures[VERIFY_COLUMN.consumed] as number, produced: figures[VERIFY_COLUMN.produced] as number }
 }
 
 function bytesOf(column: Uint16Array | Float64Array): Uint8Array {

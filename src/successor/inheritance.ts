@@ -36,9 +36,10 @@ export class Inheritance {
     for (const reason of refused.values()) this.#tally.stay(reason)
     this.#unclaimedState.push(...unclaimedState)
     this.#tally.time(timer.phases)
-    if (this.isFirst) this.#installation.lifecycle.own()
-    this.isFirst = false
     if (record.more === 0 && !this.#reported) this.#report()
+    // Behind 'resumed', which is told on a tick of its own: whoever waits for owned() may look at what has come.
+    if (this.isFirst) process.nextTick(() => this.#installation.lifecycle.own())
+    this.isFirst = false
   }
 
   /** On the event loop from now on: late writes, and further transactions as long as the predecessor has something to hand over. */

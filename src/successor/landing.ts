@@ -4,8 +4,8 @@ import { VERIFY_COLUMN, VERIFY_COLUMNS } from '../native/native.js'
 import { closeParkedSocket, createParkedSocket, fdOf, openParkedSocket, tcpConstructor } from '../native/net-internals.js'
 
 /**
- * Where descriptors land, batch by batch, while the predecessor still reads what belongs to them: each is looked at and put under a socket of ours
- * right away, so that this work and the predecessor's overlap. Nothing is read or written here; until the commit it can all be dropped again,
+ * Where descriptors land, batch by batch, while the predecessor still reads what belongs to them: each is put under a socket of ours right away, so
+ * that this work and the predecessor's overlap. Nothing is read or written here; until the commit it can all be dropped again,
  * since the predecessor holds every connection as well.
  *
  * The sockets are made before the freeze: making one costs more than all else that is done while nobody serves a connection.
@@ -14,13 +14,13 @@ export class Landing {
   readonly #native: Native
   readonly #parked: Socket[] = []
   readonly #landed: (Socket | undefined)[] = []
-  #figures = new Float64Array()
+  readonly #fds: number[] = []
+  #figures: Float64Array = new Float64Array()
 
   constructor(native: Native, expected: number) {
     this.#native = native
     const tcp = tcpConstructor()
     while (this.#parked.length < expected) this.#parked.push(createParkedSocket(tcp))
-    this.#figures = new Float64Array(expected * VERIFY_COLUMNS)
   }
 
   get count(): number {
@@ -29,19 +29,15 @@ export class Landing {
 
   /** Takes ownership of the descriptors, in their order. */
   land(fds: readonly number[]): void {
-    const at = this.#landed.length * VERIFY_COLUMNS
-    const figures = this.#native.inspectTcp(Int32Array.from(fds))
-    if (at + figures.length > this.#figures.length) {
-      const larger = new Float64Array(2 * (at + figures.length))
-      larger.set(this.#figures)
-      this.#figures = larger
+    for (const fd of fds) {
+      this.#fds.push(fd)
+      this.#landed.push(this.#open(fd))
     }
-    this.#figures.set(figures, at)
-    for (const [i, fd] of fds.entries()) {
-      const isTcp = (figures[i * VERIFY_COLUMNS + VERIFY_COLUMN.state] as number) >= 0
-      this.#landed.push(isTcp ? this.#open(fd) : undefined)
-      if (!isTcp) this.#native.closeFds(Int32Array.of(fd))
-    }
+  }
+
+  /** Looks at all of them at once, when the last one is here. */
+  inspect(): void {
+    this.#figures = this.#native.inspectTcp(Int32Array.from(this.#fds))
   }
 
   socket(index: number): Socket | undefined {

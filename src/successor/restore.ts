@@ -4,6 +4,7 @@ import { type DecodedGraph, decodeGraph } from '../carry/decode-graph.js'
 import { parseRootKey } from '../carry/root-key.js'
 import { type BlobField, CONNECTION_FLAG, NO_SERVER } from '../channel/messages.js'
 import type { TsunagiError } from '../errors.js'
+import { openAccount } from '../handover/account.js'
 import type { Installation } from '../installation.js'
 import { VERIFY_COLUMN } from '../native/native.js'
 import { configureParkedSocket, setHighWaterMarks } from '../native/net-internals.js'
@@ -36,11 +37,12 @@ export interface Restored {
  * does not fit is refused alone; what concerns all of them throws. Nothing that the application holds has changed when this returns.
  */
 export function restore(
-  installation: Installation,
+  installation: Pick<Installation, 'carried'>,
   { record, segments, landing }: Arrived,
   servers: ReadonlyMap<string, AttachedServer>,
 ): Restored {
   const refused = new Map<number, string>()
+  landing.inspect()
   const column = {
     server: new Uint16Array(aligned(record.server)),
     flags: new Uint16Array(aligned(record.flags)),
@@ -70,6 +72,7 @@ export function restore(
       keepAlive: (flags & CONNECTION_FLAG.keepAlive) !== 0,
     })
     const readable = landing.figure(index, VERIFY_COLUMN.receiveQueue) > 0
+    openAccount(socket, { consumed: column.verify[3 * index] as number, produced: column.verify[3 * index + 1] as number })
     byIndex[index] = { index, socket, attached, flags, unread: undefined, unsent: undefined, timeout: undefined, readable }
   }
   fillIn(record, segments, byIndex)
@@ -108,7 +111,7 @@ function fillIn(record: Arrived['record'], segments: readonly Uint8Array[], byIn
 function flawOf(landing: Landing, verify: Float64Array, index: number): string | undefined {
   const state = landing.figure(index, VERIFY_COLUMN.state)
   if (state < 0) return 'its descriptor is not a TCP socket'
-  if (state === TCP_CLOSE) return 'it was reset meanwhile'
+  if (!MOVABLE_STATES.has(state)) return 'it is already closing'
   if (landing.figure(index, VERIFY_COLUMN.identity) !== verify[3 * index + 2]) return 'its descriptor is of another socket than its record'
   if (landing.figure(index, VERIFY_COLUMN.consumed) !== verify[3 * index]) return 'bytes were read from it meanwhile'
   if (landing.figure(index, VERIFY_COLUMN.produced) !== verify[3 * index + 1]) return 'bytes were written to it meanwhile'
@@ -117,7 +120,7 @@ function flawOf(landing: Landing, verify: Float64Array, index: number): string |
 
 /** Decodes and migrates. A value of one connection that cannot be migrated refuses that connection, one of a server the whole handover. */
 function restoreCarried(
-  { carried }: Installation,
+  { carried }: Pick<Installation, 'carried'>,
   record: Arrived['record'],
   servers: ReadonlyMap<string, AttachedServer>,
   byIndex: readonly (RestoredConnection | undefined)[],
@@ -171,7 +174,7 @@ function aligned(bytes: Uint8Array): ArrayBuffer {
   return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer
 }
 
-/** @note include/net/tcp_states.h. */
-const TCP_CLOSE = 7
+/** @note include/net/tcp_states.h: ESTABLISHED 1, FIN_WAIT1 4, FIN_WAIT2 5, CLOSE_WAIT 8; in any other state the connection is over or not yet there. */
+const MOVABLE_STATES = new Set([1, 4, 5, 8])
 /** Each refusal decodes the graph again: past this many it is the code that is wrong, not the connections. */
 const MAX_REFUSED_BY_MIGRATE = 16

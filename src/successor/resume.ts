@@ -1,7 +1,7 @@
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import { CONNECTION_FLAG } from '../channel/messages.js'
 import type { Installation } from '../installation.js'
-import { assignServer, fireTimeout, markEnded, setNeedDrain, startReading } from '../native/net-internals.js'
+import { assignServer, markEnded, resumeTimeout, setNeedDrain, startReading } from '../native/net-internals.js'
 import type { Restored, RestoredConnection } from './restore.js'
 
 /**
@@ -9,7 +9,7 @@ import type { Restored, RestoredConnection } from './restore.js'
  * each in the same order: what was unread, what was unsent, the application's 'connection' handler, and only then reading.
  * `beforeBatch` is told which connections are about to be touched.
  */
-export function resume(installation: Installation, { connections, graph }: Restored, beforeBatch: (indexes: number[]) => void): void {
+export function resume(installation: Resuming, { connections, graph }: Restored, beforeBatch: (indexes: number[]) => void): void {
   graph?.commit()
   const ordered = [...connections.filter(({ readable }) => readable), ...connections.filter(({ readable }) => !readable)]
   installation.resumption.during(() => {
@@ -24,11 +24,14 @@ export function resume(installation: Installation, { connections, graph }: Resto
   for (const { attached, socket } of ordered) if (!attached) process.nextTick(startReading, socket)
 }
 
+/** What resuming needs of the installation. */
+type Resuming = Pick<Installation, 'env' | 'resumption'>
+
 /** A successor that dies in between costs the connections of the batches that it has begun. */
-const BATCH = 1024
+const BATCH = 4096
 
 /** One connection whose handler throws must not take the others with it. */
-function resumeOrClose(installation: Installation, connection: RestoredConnection): void {
+function resumeOrClose(installation: Resuming, connection: RestoredConnection): void {
   try {
     resumeConnection(installation, connection)
   } catch (error) {
@@ -38,7 +41,7 @@ function resumeOrClose(installation: Installation, connection: RestoredConnectio
   }
 }
 
-function resumeConnection(installation: Installation, { socket, attached, flags, unread, unsent, timeout }: RestoredConnection): void {
+function resumeConnection(installation: Resuming, { socket, attached, flags, unread, unsent, timeout }: RestoredConnection): void {
   if (unread) for (const bytes of unread.reverse()) socket.unshift(bytes)
   if (unsent) for (const bytes of unsent) socket.write(bytes)
   if (flags & CONNECTION_FLAG.needDrain && socket.writableLength > 0) setNeedDrain(socket, true)
@@ -50,20 +53,9 @@ function resumeConnection(installation: Installation, { socket, attached, flags,
   assignServer(socket, server)
   installation.resumption.runHandler(socket, () => server.emit('connection', socket))
   if (serverSocketChannel.hasSubscribers) serverSocketChannel.publish({ socket })
-  if (timeout) resumeTimeout(socket, timeout)
+  // A handler that sets the same timeout, as it did when the connection was new, does not mean to start it again.
+  if (timeout && (!socket.timeout || socket.timeout === timeout.full)) resumeTimeout(socket, timeout.full, timeout.remaining)
   if (!(flags & CONNECTION_FLAG.endEmitted)) startReading(socket)
-}
-
-/** What was left of the timeout runs out first; from then on, and from the first activity on, it is the full one again. */
-function resumeTimeout(socket: RestoredConnection['socket'], { full, remaining }: { full: number; remaining: number }): void {
-  if (!socket.timeout) socket.setTimeout(full)
-  if (socket.timeout !== full || remaining >= full) return
-  const { bytesRead, bytesWritten } = socket
-  const timer = setTimeout(() => {
-    if (!socket.destroyed && socket.timeout === full && socket.bytesRead === bytesRead && socket.bytesWritten === bytesWritten)
-      fireTimeout(socket)
-  }, remaining)
-  timer.unref()
 }
 
 const serverSocketChannel = diagnosticsChannel('net.server.socket')

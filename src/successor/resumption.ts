@@ -1,12 +1,11 @@
 import { Socket } from 'node:net'
-import { setNeedDrain } from '../native/net-internals.js'
+import { setNeedDrain, traceOf } from '../native/net-internals.js'
 
 /**
  * Which sockets came from a predecessor, and whether their handler has asked. What a re-run 'connection' handler writes or ends before it
  * returns is discarded unless it asked first: otherwise greetings would repeat and a firehose start again. Asking is `isResumed` or `carry`.
  */
 export class Resumption {
-  readonly #resumed = new WeakSet<Socket>()
   readonly #asked = new WeakSet<Socket>()
   /** The socket whose handler runs now and has not asked. Handlers are run one after another in one synchronous pass. */
   #muted: Socket | undefined
@@ -15,8 +14,8 @@ export class Resumption {
   /** Whether `socket` came from a predecessor. Its writes count from now on, and its application knows of handovers. */
   ask(socket: Socket): boolean {
     this.#asked.add(socket)
-    if (this.#muted === socket) this.#muted = undefined
-    return this.#resumed.has(socket)
+    if (this.#muted === socket && !socket.writableEnded) this.#muted = undefined
+    return traceOf(socket)?.resumed === true
   }
 
   hasAsked(socket: Socket): boolean {
@@ -24,7 +23,8 @@ export class Resumption {
   }
 
   adopt(socket: Socket): void {
-    this.#resumed.add(socket)
+    const noted = traceOf(socket)
+    if (noted) noted.resumed = true
   }
 
   /**
@@ -60,7 +60,7 @@ export class Resumption {
 
   /** Runs a 'connection' handler for a resumed socket, within `during`. */
   runHandler(socket: Socket, handler: () => void): void {
-    this.#resumed.add(socket)
+    this.adopt(socket)
     this.#muted = socket
     this.#discarded = 0
     try {

@@ -143,8 +143,8 @@ function greet(peer: Peer, attached: AttachedServer, token: string): { session: 
       },
     )
   }
-  // A parent that waits for us, blocked, could not even say that it is one (P9).
-  if (token === '' && isSameFamily(pid, process.pid)) return leave(peer)
+  // A parent that waits for us, blocked, could not even say that it is one (P9); nor could we, when another of our servers listens there.
+  if (pid === process.pid || (token === '' && isSameFamily(pid, process.pid))) return leave(peer)
   const address = attached.key
   peer.channel.send(
     {
@@ -163,12 +163,18 @@ function greet(peer: Peer, attached: AttachedServer, token: string): { session: 
   if (answer === 'dead') return leave(peer) // the address is free by now
   if (answer === undefined) throw silent(address, pid)
   const { message, fds } = answer
-  if (message.type === 'welcome' && fds.length === 1) {
+  if (message.type === 'welcome' && fds.length === 1 && speaks(message.protocol)) {
     const session = new Session(peer, message.pid, message.generation)
     session.claimed.set(address, attached)
     return { session, fd: fds[0] as number }
   }
   peer.channel.closeFds(fds)
+  if (message.type === 'welcome' && !speaks(message.protocol))
+    throw new TsunagiError(
+      'ERR_TSUNAGI_PROTOCOL',
+      `Process ${pid} (tsunagi ${message.version}), which holds ${address}, chose protocol ${message.protocol}; this process speaks ${PROTOCOL.min} to ${PROTOCOL.max} (tsunagi ${VERSION}). It goes on serving.`,
+      { phase: 'negotiate', serving: true },
+    )
   if (message.type !== 'refused')
     throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', `Process ${pid}, which holds ${address}, answered with "${message.type}".`, {
       phase: 'negotiate',
@@ -190,6 +196,10 @@ function receiveUnlessDead(peer: Peer): Received | 'dead' | undefined {
     if ((error as TsunagiError).code === 'ERR_TSUNAGI_CHANNEL_CLOSED' && peer.provesDeath(DEATH_TIMEOUT)) return 'dead'
     throw error
   }
+}
+
+function speaks(protocol: number): boolean {
+  return protocol >= PROTOCOL.min && protocol <= PROTOCOL.max
 }
 
 /** What a server emits when the predecessor does not hand over. */

@@ -11,6 +11,7 @@ import { type Aborted, type Arrived, receive } from './receive.js'
 import { type Restored, restore } from './restore.js'
 import { resume } from './resume.js'
 import type { Session } from './session.js'
+import { warmUp } from './warm-up.js'
 
 /**
  * The successor's half. From `go` to `resumed` a transaction is one synchronous block here as well: between commit and the last 'connection'
@@ -21,6 +22,7 @@ export async function takeOver(installation: Installation, session: Session): Pr
   const inheritance = new Inheritance(installation, session)
   session.listen()
   await Promise.race([installation.whenReady(), session.failed])
+  await warmUp(installation)
   env.fault('successor-before-ready')
   for (let attempt = 0; ; attempt++) {
     session.channel.send({
@@ -96,8 +98,11 @@ function restoreAndCommit(installation: Installation, session: Session, arrived:
     const restored = restoreOrRefuse(installation, session, arrived)
     timer.end('restore')
     env.fault('successor-before-ack')
-    // An ack that is not taken is none: the predecessor has given up, or died before it could count on us.
-    session.channel.send({ type: 'ack', refused: [...restored.refused] })
+    const aborted = acknowledge(session, [...restored.refused])
+    if (aborted) {
+      landing.dropAll()
+      return aborted
+    }
     orDie(installation, () => env.fault('successor-after-ack'))
     const verdict = awaitVerdict(session, () => landing.isUnchanged())
     timer.end('commit')
@@ -106,6 +111,18 @@ function restoreAndCommit(installation: Installation, session: Session, arrived:
     return verdict === 'commit' ? restored : verdict
   } catch (error) {
     landing.dropAll()
+    throw error
+  }
+}
+
+/** An ack that is not taken is none: the predecessor has given up, which it has said, or died before it could count on us. */
+function acknowledge({ channel }: Session, refused: [number, string][]): Aborted | undefined {
+  try {
+    channel.send({ type: 'ack', refused })
+    return undefined
+  } catch (error) {
+    const said = channel.receive(0)
+    if (said?.message.type === 'abort') return said.message
     throw error
   }
 }

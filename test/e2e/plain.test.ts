@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
 import { pattern } from '../fixtures/pattern.mjs'
 import { Client } from '../helpers/client.js'
-import { HANDED_OVER, REGISTER, TOOK_OVER } from '../helpers/plain.js'
+import { HANDED_OVER, REGISTER, startPlain, TOOK_OVER } from '../helpers/plain.js'
 import { Line, type ServerProcess, type Settings } from '../helpers/process.js'
 
 const ECHO = fileURLToPath(new URL('../../examples/plain/echo.js', import.meta.url))
@@ -36,7 +36,10 @@ describe('servers that know nothing of tsunagi, without TSUNAGI_MOVE', () => {
     const line = await start(ECHO, { TSUNAGI_GRACE: '1' })
     const clients = await connectMany(line.port, CLIENTS)
     const streams = await connectMany(line.port, STREAMS)
-    const games = run([...clients.map((client, at) => () => echo(client, at, 100)), ...streams.map((client, at) => () => echo(client, at, 200_000))])
+    const games = run([
+      ...clients.map((client, at) => () => echo(client, at, 100)),
+      ...streams.map((client, at) => () => echo(client, at, 200_000)),
+    ])
     const predecessor = line.current
     const successor = await startAgain(line)
     expect(movedBy(predecessor)).toBe(0)
@@ -64,6 +67,18 @@ describe('servers that know nothing of tsunagi, without TSUNAGI_MOVE', () => {
     expect(new Set(streams.map(({ surplus }) => surplus.length))).toEqual(new Set([0]))
   })
 
+  it('one that goes on writing to a connection that was ended for it is not ended by that', async () => {
+    const line = await startPlain('broadcast.cjs', { env: { TSUNAGI_GRACE: '0.3' } })
+    const client = await Client.connect(line.port)
+    expect(await client.line()).toBe('a line')
+    const predecessor = line.current
+    await line.launch().untilSaid(TOOK_OVER)
+    await expect(untilEnd(client)).rejects.toThrow('the connection saw end')
+    expect(String(client.surplus)).toBe('')
+    expect(await predecessor.exited).toEqual({ code: 0, signal: null })
+    expect(predecessor.stderr).not.toMatch('Error')
+  })
+
   it('echo: a client that ends by itself within the grace period gets all that is its own, and the process leaves at once', async () => {
     const line = await start(ECHO, {})
     const clients = await connectMany(line.port, 20)
@@ -85,7 +100,10 @@ describe('servers that know nothing of tsunagi, without TSUNAGI_MOVE', () => {
 
 async function start(program: string, env: NodeJS.ProcessEnv): Promise<Line> {
   // Their output is for people, and only JSON is read here.
-  const settings: Settings = { node: [...REGISTER, '--import', 'data:text/javascript,console.log=(l)=>process.stdout.write(JSON.stringify({event:l})+"\\n")'], env }
+  const settings: Settings = {
+    node: [...REGISTER, '--import', 'data:text/javascript,console.log=(l)=>process.stdout.write(JSON.stringify({event:l})+"\\n")'],
+    env,
+  }
   const line = await Line.empty(program, settings)
   await listens(line.launch())
   return line
@@ -128,6 +146,10 @@ async function echo(client: Client, seed: number, bytes: number): Promise<void> 
   const sent = pattern(bytes, seed, offset)
   client.send(sent)
   await client.expect(sent)
+}
+
+async function untilEnd(client: Client): Promise<void> {
+  for (;;) await client.line()
 }
 
 async function drink(client: Client): Promise<void> {

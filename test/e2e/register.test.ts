@@ -21,7 +21,12 @@ describe('a program that has never heard of tsunagi', () => {
     ['an ES module by --import', 'server.mjs', ['--import', 'tsunagi/register'], {}],
     ['an ES module by -r', 'server.mjs', ['-r', 'tsunagi/register'], {}],
     ['an ES module by NODE_OPTIONS', 'server.mjs', [], { NODE_OPTIONS: '-r tsunagi/register' }],
-    ['by --import and -r and NODE_OPTIONS at once', 'server.mjs', ['-r', 'tsunagi/register', ...REGISTER], { NODE_OPTIONS: '-r tsunagi/register' }],
+    [
+      'by --import and -r and NODE_OPTIONS at once',
+      'server.mjs',
+      ['-r', 'tsunagi/register', ...REGISTER],
+      { NODE_OPTIONS: '-r tsunagi/register' },
+    ],
     ['before another preload', 'server.cjs', ['-r', 'tsunagi/register', '-r', OTHER], {}],
     ['after another preload', 'server.cjs', ['-r', OTHER, '-r', 'tsunagi/register'], {}],
     ['by --import after another preload by -r', 'server.mjs', ['-r', OTHER, ...REGISTER], {}],
@@ -67,7 +72,9 @@ describe('a program that has never heard of tsunagi', () => {
   it('listens and serves as ever in a REPL', async () => {
     const port = await freePort()
     const { child, ended } = run(['-i'])
-    child.stdin.write(`require('node:net').createServer((s) => s.end('hello\\n')).listen(${port}, '127.0.0.1', () => console.log('it ' + 'listens'))\n`)
+    child.stdin.write(
+      `require('node:net').createServer((s) => s.end('hello\\n')).listen(${port}, '127.0.0.1', () => console.log('it ' + 'listens'))\n`,
+    )
     await said(child.stdout, /it listens/)
     expect(await greeting(port)).toBe('hello\n')
     child.stdin.write('.exit\n')
@@ -111,7 +118,10 @@ describe('relatives of a server never take over from it', () => {
   it('cluster workers share a port as ever, and a second start of the program gets EADDRINUSE as ever', async () => {
     const line = await Line.empty(fixture('plain/cluster.cjs'), { node: REGISTER, env: { TSUNAGI_MOVE: 'all' } })
     const primary = line.launch()
-    const workers = [await primary.until('worker'), await primary.until('worker', ({ worker }) => worker !== primary.all('worker')[0]?.['worker'])]
+    const workers = [
+      await primary.until('worker'),
+      await primary.until('worker', ({ worker }) => worker !== primary.all('worker')[0]?.['worker']),
+    ]
     const served = new Set<string>()
     for (let i = 0; i < 4; i++) served.add((await greeting(line.port)).trim())
     expect([...served].sort()).toEqual(workers.map(({ worker }) => String(worker)).sort())
@@ -221,7 +231,11 @@ function knock(path: string): { stop(): Promise<{ failures: string[]; pids: Set<
   const pids = new Set<number>()
   let stopped = false
   const ended = (async () => {
-    while (!stopped) await whoServes(path).then((pid) => pids.add(pid), (error) => failures.push(String(error)))
+    while (!stopped)
+      await whoServes(path).then(
+        (pid) => pids.add(pid),
+        (error) => failures.push(String(error)),
+      )
     await whoServes(path).then((pid) => pids.add(pid))
   })()
   return {

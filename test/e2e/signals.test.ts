@@ -52,23 +52,26 @@ describe('a reload', () => {
     ['hangs', 'hangs', /did not serve within 1000 ms/, /^$/],
   ]
 
-  it.each(failures)('to a version that %s leaves the old one serving; the error has the reason and the output', async (_, boot, reason, output) => {
-    const { line, deploy } = await start({ mode: { reload: { timeout: 1000 } } })
-    const client = await Client.connect(line.port)
-    deploy('two', boot)
-    line.current.tell('reload')
-    const failed = await line.current.until('reload failed')
-    expect(failed).toMatchObject({ pid: line.current.pid, code: 'ERR_TSUNAGI_RELOAD', serving: true })
-    expect(failed['message']).toMatch(reason)
-    expect(failed['output']).toMatch(output)
-    expect(await who(client)).toBe(`${line.current.pid} one`)
-    expect(childrenOf(line.current.pid)).toEqual([])
+  it.each(failures)(
+    'to a version that %s leaves the old one serving; the error has the reason and the output',
+    async (_, boot, reason, output) => {
+      const { line, deploy } = await start({ mode: { reload: { timeout: 1000 } } })
+      const client = await Client.connect(line.port)
+      deploy('two', boot)
+      line.current.tell('reload')
+      const failed = await line.current.until('reload failed')
+      expect(failed).toMatchObject({ pid: line.current.pid, code: 'ERR_TSUNAGI_RELOAD', serving: true })
+      expect(failed['message']).toMatch(reason)
+      expect(failed['output']).toMatch(output)
+      expect(await who(client)).toBe(`${line.current.pid} one`)
+      expect(childrenOf(line.current.pid)).toEqual([])
 
-    deploy('three')
-    line.current.tell('reload')
-    expect(await untilToldByAnother(line.current, 'serving')).toMatchObject({ release: 'three' })
-    expect(await who(client)).toMatch('three')
-  })
+      deploy('three')
+      line.current.tell('reload')
+      expect(await untilToldByAnother(line.current, 'serving')).toMatchObject({ release: 'three' })
+      expect(await who(client)).toMatch('three')
+    },
+  )
 
   it('during a reload is refused, and the first one goes on', async () => {
     const { line, deploy, gate } = await start()
@@ -161,7 +164,7 @@ describe('SIGINT and SIGTERM without a handover', () => {
     expect(outcomes[0]?.ended).toEqual(exits === undefined ? { code: null, signal } : { code: exits, signal: null })
   })
 
-  it('are the application\'s again after a handover that has failed', async () => {
+  it("are the application's again after a handover that has failed", async () => {
     const line = await startPlain('server.cjs', { mode: { goodbye: 'SIGTERM', exits: 5 }, env: { TSUNAGI_MOVE: 'raw' } })
     const client = await Client.connect(line.port)
     await line.launch({ env: { TSUNAGI_FAULT: 'successor-before-ready=kill' } }).exited

@@ -6,7 +6,7 @@ import { describe, expect, it, onTestFinished } from 'vitest'
 import { Client } from '../helpers/client.js'
 import { missingNodes, NODES } from '../helpers/nodes.js'
 import { PackageCopy } from '../helpers/package-copy.js'
-import { Line, type ServerProcess, type Settings } from '../helpers/process.js'
+import { Line, type ServerProcess, type Settings, stateOf } from '../helpers/process.js'
 
 const NO_PREBUILDS = 'where the package has no addon for this system'
 
@@ -127,7 +127,7 @@ describe(NO_PREBUILDS, () => {
   it('a version that is started by hand finds the address taken, as ever', async () => {
     const { line } = await start()
     const second = line.launch()
-    expect(await second.until('error')).toMatchObject({ code: 'EADDRINUSE' })
+    await second.untilSaid('EADDRINUSE')
   })
 
   it.skipIf(missingNodes() !== '').each(NODES.slice(1))('Node $major reloads, too', async ({ path }) => {
@@ -164,7 +164,7 @@ async function servesNext(server: ServerProcess, pid: number): Promise<number> {
   const before = server.all('serving').findIndex((told) => told['pid'] === pid)
   const next = (await server.until('serving', (told) => server.all('serving').indexOf(told) > before))['pid'] as number
   onTestFinished(() => {
-    process.kill(next, 'SIGKILL')
+    if (stateOf(next)) process.kill(next, 'SIGKILL')
   })
   return next
 }

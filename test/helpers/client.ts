@@ -7,14 +7,15 @@ export class Client {
   readonly socket: Socket
   /** 'end', 'close' and 'error …' in the order in which they came; empty: nothing happened to the connection. */
   readonly seen: string[] = []
-  #isReading: boolean
+  /** Bytes to hold; what is beyond stays with the socket, so that the server feels who reads slowly. */
+  #wanted: number
   #chunks: Buffer[] = []
   #length = 0
   #offset = 0
 
   private constructor(socket: Socket, isReading: boolean) {
     this.socket = socket
-    this.#isReading = isReading
+    this.#wanted = isReading ? READ_AHEAD : 0
     socket.on('readable', () => this.#socketOnReadable())
     socket.on('end', () => this.seen.push('end'))
     socket.on('close', () => this.seen.push('close'))
@@ -59,19 +60,20 @@ export class Client {
 
   /** Reads this many bytes; rejects when the connection ends before. */
   async read(bytes: number): Promise<Buffer> {
-    this.#startReading()
+    this.#startReading(bytes)
     while (this.#length < bytes) await this.#news(`${bytes - this.#length} more bytes`)
     const all = Buffer.concat(this.#chunks)
     this.#chunks = [all.subarray(bytes)]
     this.#length = all.length - bytes
     this.#offset += bytes
+    this.#wanted = READ_AHEAD
     return all.subarray(0, bytes)
   }
 
   /** Reads up to the next line feed, which it leaves out. */
   async line(): Promise<string> {
-    this.#startReading()
     for (;;) {
+      this.#startReading(this.#length + 1)
       const at = Buffer.concat(this.#chunks).indexOf(10)
       if (at >= 0) return (await this.read(at + 1)).toString('utf8', 0, at)
       await this.#news('a line')
@@ -80,31 +82,41 @@ export class Client {
 
   /** Waits for the server's FIN; throws if any byte comes before it. */
   async expectEnd(): Promise<void> {
-    this.#startReading()
+    this.#startReading(Number.POSITIVE_INFINITY)
     while (!this.seen.includes('end')) await this.#news('the end')
     if (this.#length > 0) throw new Error(`${this.#length} bytes too many: ${excerpt(Buffer.concat(this.#chunks), 0)}`)
   }
 
   /** Bytes that have come and were not asked for. */
   get surplus(): Buffer {
+    this.#startReading(Number.POSITIVE_INFINITY)
     return Buffer.concat(this.#chunks)
   }
 
   /** Resolves once the connection is closed, in whatever way. */
   async closed(): Promise<void> {
-    this.#startReading()
+    this.#startReading(Number.POSITIVE_INFINITY)
     this.socket.end()
     while (!this.seen.includes('close')) await this.#event()
   }
 
-  #startReading(): void {
-    this.#isReading = true
+  /** Leaves the socket to something that is put on top of it, such as TLS. */
+  release(): void {
+    this.#wanted = 0
+    this.socket.removeAllListeners('readable')
+  }
+
+  #startReading(wanted: number): void {
+    this.#wanted = Math.max(wanted, READ_AHEAD)
     this.#socketOnReadable()
   }
 
   #socketOnReadable(): void {
-    if (!this.#isReading) return
-    for (let chunk = this.socket.read() as Buffer | null; chunk !== null; chunk = this.socket.read() as Buffer | null) {
+    if (this.#wanted === 0) return
+    // With nothing buffered, read() is how the end of the stream is noticed.
+    while (this.#length < this.#wanted || this.socket.readableLength === 0) {
+      const chunk = this.socket.read() as Buffer | null
+      if (chunk === null) return
       this.#chunks.push(chunk)
       this.#length += chunk.length
     }
@@ -112,7 +124,9 @@ export class Client {
 
   async #news(wanted: string): Promise<void> {
     if (this.seen.length > 0) {
-      throw new Error(`the connection saw ${this.seen.join(', ')} while ${wanted} were awaited; it holds ${excerpt(this.surplus, 0)}`)
+      throw new Error(
+        `the connection saw ${this.seen.join(', ')} while ${wanted} were awaited; it holds ${excerpt(Buffer.concat(this.#chunks), 0)}`,
+      )
     }
     await this.#event()
   }
@@ -137,3 +151,6 @@ function firstDifference(a: Uint8Array, b: Uint8Array): number {
 function excerpt(bytes: Uint8Array, at: number): string {
   return JSON.stringify(Buffer.from(bytes.subarray(at, at + 24)).toString('latin1'))
 }
+
+/** A client that is not idle has read this much by itself: less than a server can fill it with for ever. */
+const READ_AHEAD = 1_000_000

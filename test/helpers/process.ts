@@ -19,6 +19,8 @@ export interface Settings {
   env?: NodeJS.ProcessEnv
   /** Options of node. */
   node?: string[]
+  /** Arguments of the program. */
+  args?: string[]
   /** What runs the program: another version of node, or `prlimit … node`. This process's node without it. */
   command?: readonly string[]
   spawn?: SpawnOptions
@@ -33,18 +35,22 @@ export class ServerProcess {
   readonly #news = new EventEmitter().setMaxListeners(0)
   #hasExited = false
 
-  constructor(program: string, env: NodeJS.ProcessEnv, { node = [], command = [process.execPath], spawn: options = {} }: Settings = {}) {
-    const [file = process.execPath, ...args] = [...command, ...node, program]
-    this.child = spawn(file, args, { ...options, env, stdio: ['pipe', 'pipe', 'pipe'] })
+  constructor(
+    program: string,
+    env: NodeJS.ProcessEnv,
+    { node = [], args = [], command = [process.execPath], spawn: options = {} }: Settings = {},
+  ) {
+    const [file = process.execPath, ...rest] = [...command, ...node, program, ...args].filter(Boolean)
+    this.child = spawn(file, rest, { ...options, env, stdio: ['pipe', 'pipe', 'pipe'] })
     this.child.stdin?.on('error', () => {}) // told something after its end
     this.child.stderr?.on('data', (text) => {
       this.stderr += text
       this.#news.emit('news')
     })
-    let rest = ''
+    let unfinished = ''
     this.child.stdout?.on('data', (text) => {
-      const lines = (rest + text).split('\n')
-      rest = lines.pop() ?? ''
+      const lines = (unfinished + text).split('\n')
+      unfinished = lines.pop() ?? ''
       this.told.push(...lines.map((line) => JSON.parse(line) as Told))
       this.#news.emit('news')
     })
@@ -55,7 +61,7 @@ export class ServerProcess {
       return { code, signal }
     })
     onTestFinished(async () => {
-      if (!this.#hasExited) this.kill()
+      this.child.kill('SIGKILL') // it may have ended, and a process that it has started may hold its output
       await this.exited
     })
   }
@@ -175,6 +181,7 @@ export class Line {
   async nextWhileDraining(settings: Settings = {}): Promise<ServerProcess> {
     const successor = this.launch(settings)
     await successor.until('serving')
+    await successor.until('resumed')
     return successor
   }
 }

@@ -1,0 +1,58 @@
+import { describe, expect, it } from 'vitest'
+import { gracePeriod, handoverMode, resolveOptions } from '../../src/options.js'
+
+const refusal = (message: RegExp) =>
+  expect.objectContaining({ name: 'TypeError', code: 'ERR_TSUNAGI_OPTION', message: expect.stringMatching(message) })
+
+describe('the options of attach()', () => {
+  it('have a policy that moves every connection where none is given', () => {
+    expect(resolveOptions().policy({} as never)).toBe('move')
+    expect(resolveOptions({}).policy({} as never)).toBe('move')
+  })
+
+  it('keep the policy that is given', () => {
+    const policy = () => 'drain' as const
+    expect(resolveOptions({ policy }).policy).toBe(policy)
+  })
+
+  it('do not include others, and the message says which there are', () => {
+    expect(() => resolveOptions({ polcy: () => 'move' } as never)).toThrow(
+      refusal(/^attach\(\) has no option "polcy"; it knows: policy\.$/),
+    )
+  })
+
+  it.each(['move', true, null])('have no policy that is %j', (policy) => {
+    expect(() => resolveOptions({ policy } as never)).toThrow(refusal(/"policy" of attach\(\) is a function/))
+  })
+})
+
+describe('TSUNAGI_MODE', () => {
+  it('is auto where it is missing or empty', () => {
+    expect([handoverMode({}), handoverMode({ TSUNAGI_MODE: '' })]).toEqual(['auto', 'auto'])
+  })
+
+  it.each(['auto', 'atomic', 'rolling'] as const)('can be %s', (mode) => {
+    expect(handoverMode({ TSUNAGI_MODE: mode })).toBe(mode)
+  })
+
+  it('is refused where it is anything else', () => {
+    expect(() => handoverMode({ TSUNAGI_MODE: 'gradual' })).toThrow(refusal(/^TSUNAGI_MODE is atomic, rolling or auto, not "gradual"\.$/))
+  })
+})
+
+describe('TSUNAGI_GRACE', () => {
+  it.each([
+    [undefined, 30_000],
+    ['', 30_000],
+    ['0', 0],
+    ['1', 1000],
+    ['0.5', 500],
+    ['3600', 3_600_000],
+  ])('%j is %d ms', (given, ms) => {
+    expect(gracePeriod(given === undefined ? {} : { TSUNAGI_GRACE: given })).toBe(ms)
+  })
+
+  it.each(['-1', '10s', 'NaN', 'Infinity', 'forever'])('%j is refused', (given) => {
+    expect(() => gracePeriod({ TSUNAGI_GRACE: given })).toThrow(refusal(/^TSUNAGI_GRACE is a number of seconds, 0 or more, not /))
+  })
+})
