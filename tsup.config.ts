@@ -15,7 +15,9 @@ const oneCore: Plugin = {
   name: 'one-core',
   setup(build) {
     const isModule = build.initialOptions.format === 'esm'
-    build.onResolve({ filter: /^\.\/core\.js$/ }, () => (isModule ? { path: 'core', namespace: 'one-core' } : { path: './core.cjs', external: true }))
+    build.onResolve({ filter: /^\.\/core\.js$/ }, () =>
+      isModule ? { path: 'core', namespace: 'one-core' } : { path: './core.cjs', external: true },
+    )
     // Not `import './core.cjs'`: to find its names Node would parse the whole bundle in JavaScript, 35 ms of every start.
     build.onLoad({ filter: /.*/, namespace: 'one-core' }, () => ({
       contents: `import { createRequire } from 'node:module'\nexport const { ${namesOfDoors().join(', ')} } = createRequire(import.meta.url)('./core.cjs')`,
@@ -71,10 +73,6 @@ export default defineConfig([
     shims: true,
     noExternal: ['msgpackr'],
     esbuildPlugins: [pureMsgpackr],
-    // White space and comments only: less to read at every start, and stack traces keep their names.
-    esbuildOptions(options) {
-      options.minifyWhitespace = true
-    },
   },
   {
     ...shared,

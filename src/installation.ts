@@ -105,6 +105,7 @@ export class Installation implements ListenerKeeper {
   // ---- ListenerKeeper
 
   inherit(attached: AttachedServer): number | undefined {
+    if (process.argv[1] === undefined) return undefined // `node -e` and a REPL are nobody's next version (P9)
     for (const session of this.#sessions) {
       const fd = session.claim(attached)
       if (fd !== undefined) return fd

@@ -68,8 +68,7 @@ export class Lifecycle {
   }
 
   async #becomeReady(bootDone: () => Promise<void>, isListenPending: () => boolean): Promise<void> {
-    // A main module that awaits owned() at its top level is as evaluated as it can be before the handover.
-    await Promise.race([bootDone(), this.#askedForOwnership])
+    await Promise.race([bootDone(), this.#askedForOwnership.then(waitsForNothingElse)])
     let waitedFor: number
     do {
       waitedFor = this.#ready.size
@@ -78,6 +77,26 @@ export class Lifecycle {
     } while (waitedFor !== this.#ready.size || isListenPending())
   }
 }
+
+/**
+ * A main module that awaits owned() at its top level is as evaluated as it can be before the handover: then nothing else is under way in it. One that
+ * only has a callback for owned() goes on, with a file, a name or a timer in between. Idle pools of connections look like work as well, for a while.
+ */
+async function waitsForNothingElse(): Promise<void> {
+  const end = performance.now() + ASKED_MS
+  while (performance.now() < end) {
+    await quietTurn()
+    // One timer is ours: it holds the loop until the handover.
+    const work = process.getActiveResourcesInfo().filter((name) => !IDLE_RESOURCES.has(name))
+    if (work.filter((name) => name === 'Timeout').length <= 1 && work.every((name) => name === 'Timeout')) return
+    await new Promise((resolve) => setTimeout(resolve, 10).unref())
+  }
+}
+
+/** What a process has that waits for others: listeners, standard input and output. */
+const IDLE_RESOURCES = new Set(['TCPServerWrap', 'PipeServerWrap', 'UDPWrap', 'TTYWrap', 'PipeWrap', 'Immediate', 'SignalWrap'])
+/** A main module that awaits something for longer says so to `ready`. */
+const ASKED_MS = 2_000
 
 /** Two turns of the event loop: whatever 'listening' handlers started at once has had its chance to call listen() again. */
 export async function quietTurn(): Promise<void> {

@@ -138,9 +138,14 @@ export class PlainInstallation implements ListenerKeeper {
     const report = reportOf(listeners, child, sockets.length)
     stopListening(listeners)
     this.#timers.mute()
-    const drain = new Drain(sockets, this.servers, () => {
-      for (const { server } of this.servers) server.emit('drained')
-    })
+    const drain = new Drain(
+      sockets,
+      this.servers,
+      () => false,
+      () => {
+        for (const { server } of this.servers) server.emit('drained')
+      },
+    )
     leaveAfterStart(this, drain, () => {})
     this.env.log(reportLine(report))
     publishReport(report)

@@ -14,6 +14,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitRepair(env, exports);
   InitTcpDump(env, exports);
   InitTcpRestore(env, exports);
+  InitWake(env, exports);
   InitPacketHold(env, exports);
   InitSelfTest(env, exports);
   return exports;

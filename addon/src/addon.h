@@ -2,11 +2,17 @@
 
 #include <napi.h>
 
+#include <memory>
+
 namespace tsunagi {
+
+class NetfilterSocket;
 
 // What one environment (the main thread or a worker) has of this addon; nothing is shared between environments.
 struct AddonData {
   Napi::FunctionReference watcher_class;
+  // From the first packet hold on.
+  std::shared_ptr<NetfilterSocket> netfilter;
 };
 
 // Each file of this folder that JavaScript can call adds its functions here, in the order of native.ts.
@@ -19,6 +25,7 @@ void InitVerify(Napi::Env env, Napi::Object exports);
 void InitRepair(Napi::Env env, Napi::Object exports);
 void InitTcpDump(Napi::Env env, Napi::Object exports);
 void InitTcpRestore(Napi::Env env, Napi::Object exports);
+void InitWake(Napi::Env env, Napi::Object exports);
 void InitPacketHold(Napi::Env env, Napi::Object exports);
 void InitSelfTest(Napi::Env env, Napi::Object exports);
 

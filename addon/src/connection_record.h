@@ -48,14 +48,12 @@ enum Column : size_t {
   kKeepAliveCount,
   kNoDelay,
   kUserTimeout,
-  kNotSentLowat,
   kPriority,
   kMark,
   kTos,
   kTtl,
   kTrafficClass,
   kHopLimit,
-  kV6Only,
   kColumns,
 };
 

@@ -214,6 +214,41 @@ void PutRules(Transaction* transaction, const char* chain, Direction direction) 
 
 uint16_t NfTables(uint16_t message) { return static_cast<uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | message); }
 
+std::string PortKey(int port) {
+  uint16_t number = htons(static_cast<uint16_t>(port));
+  return {reinterpret_cast<const char*>(&number), sizeof number};
+}
+
+// local address . local port, 2 zeros . peer address . peer port, 2 zeros
+std::string TupleKey(const Tuple& tuple) {
+  size_t skipped = tuple.CarriesIpv4() ? 12 : 0;
+  std::string key;
+  for (const Tuple::End* end : {&tuple.local, &tuple.peer}) {
+    key.append(reinterpret_cast<const char*>(end->address) + skipped, sizeof end->address - skipped);
+    key.append(reinterpret_cast<const char*>(end->port), sizeof end->port).append(2, '\0');
+  }
+  return key;
+}
+
+int ToPort(const std::string& key) {
+  uint16_t number;
+  std::memcpy(&number, key.data(), sizeof number);
+  return ntohs(number);
+}
+
+Tuple ToTuple(const std::string& key, bool ipv4) {
+  Tuple tuple{};
+  size_t length = ipv4 ? 4 : 16;
+  const char* from = key.data();
+  for (Tuple::End* end : {&tuple.local, &tuple.peer}) {
+    if (ipv4) std::memset(end->address + 10, 0xff, 2);
+    std::memcpy(end->address + sizeof end->address - length, from, length);
+    std::memcpy(end->port, from + length, sizeof end->port);
+    from += length + 4;
+  }
+  return tuple;
+}
+
 void PutHoldTable(Transaction* transaction) {
   PutTable(transaction);
   for (int number = 0; number < kHoldSets; number++) PutSet(transaction, static_cast<HoldSetNumber>(number));

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
+#include "connection_record.h"
 #include "netlink.h"
 
 namespace tsunagi {
@@ -26,6 +28,12 @@ extern const HoldSet kHoldSetList[kHoldSets];
 inline constexpr int kHoldMark = 0x74736e67;
 
 uint16_t NfTables(uint16_t message);
+
+// Keys of elements, as the sets have them, and back.
+std::string PortKey(int port);
+std::string TupleKey(const Tuple& tuple);
+int ToPort(const std::string& key);
+Tuple ToTuple(const std::string& key, bool ipv4);
 
 // Makes the table with everything in it, or fails with EEXIST when there is one.
 void PutHoldTable(Transaction* transaction);

@@ -81,7 +81,9 @@ class Attributes {
   size_t length_;
 };
 
-// All functions give 0 or an errno.
+// All functions give 0 or an errno. After an error the socket may hold answers that nobody has read: it is of no more use.
+// @note closing it waits several milliseconds for what was deleted through it or elsewhere (nft_rcv_nl_event() in
+// net/netfilter/nf_tables_api.c, Linux 6.18): between a release and what follows it there is no time for that, so it is kept.
 class NetfilterSocket {
  public:
   int Open();

@@ -1,12 +1,12 @@
 // holdCreate(), holdAdd(), holdRelease(), holdList(), holdRemove(): the elements of the table `inet tsunagi`, by netlink.
 
-#include <arpa/inet.h>
 #include <endian.h>
 #include <linux/netfilter/nf_tables.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -30,35 +30,6 @@ constexpr int kMaxTries = 1000;
 using Keys = std::array<std::vector<std::string>, kHoldSets>;
 // A key and how many milliseconds it has left.
 using Listed = std::unordered_map<std::string, double>;
-
-std::string PortKey(int port) {
-  uint16_t number = htons(static_cast<uint16_t>(port));
-  return {reinterpret_cast<const char*>(&number), sizeof number};
-}
-
-// local address . local port, 2 zeros . peer address . peer port, 2 zeros
-std::string TupleKey(const Tuple& tuple) {
-  size_t skipped = tuple.CarriesIpv4() ? 12 : 0;
-  std::string key;
-  for (const Tuple::End* end : {&tuple.local, &tuple.peer}) {
-    key.append(reinterpret_cast<const char*>(end->address) + skipped, sizeof end->address - skipped);
-    key.append(reinterpret_cast<const char*>(end->port), sizeof end->port).append(2, '\0');
-  }
-  return key;
-}
-
-Tuple ToTuple(const std::string& key, bool ipv4) {
-  Tuple tuple{};
-  size_t length = ipv4 ? 4 : 16;
-  const char* from = key.data();
-  for (Tuple::End* end : {&tuple.local, &tuple.peer}) {
-    if (ipv4) std::memset(end->address + 10, 0xff, 2);
-    std::memcpy(end->address + sizeof end->address - length, from, length);
-    std::memcpy(end->port, from + length, sizeof end->port);
-    from += length + 4;
-  }
-  return tuple;
-}
 
 void ReadElement(const Attributes& attributes, const HoldSet& set, Listed* listed) {
   std::string key;
@@ -186,16 +157,30 @@ bool IsWorthAnotherTry(int error) {
   return error == EAGAIN || error == EBUSY || error == EINTR || error == ERESTART || error == ENOBUFS;
 }
 
-int Change(const Keys& keys, double timeout_ms, size_t* deleted) {
-  NetfilterSocket netlink;
-  if (int error = netlink.Open()) return error;
+// Calls `attempt` with the socket of this environment until it is worth no other try: 0 or an errno.
+template <typename Attempt>
+int Try(Napi::Env env, Attempt attempt) {
+  std::shared_ptr<NetfilterSocket>& kept = env.GetInstanceData<AddonData>()->netfilter;
   int error = EAGAIN;
   for (int tries = 0; tries < kMaxTries && IsWorthAnotherTry(error); tries++) {
-    Pass pass(&netlink, timeout_ms);
-    error = pass.Run(keys);
-    *deleted += pass.Deleted();
+    if (!kept) {
+      auto opened = std::make_shared<NetfilterSocket>();
+      if (int failed = opened->Open()) return failed;
+      kept = opened;
+    }
+    error = attempt(kept.get());
+    if (error != 0 && error != ERESTART && error != EAGAIN) kept.reset();
   }
   return error;
+}
+
+int Change(Napi::Env env, const Keys& keys, double timeout_ms, size_t* deleted) {
+  return Try(env, [&](NetfilterSocket* netlink) {
+    Pass pass(netlink, timeout_ms);
+    int error = pass.Run(keys);
+    *deleted += pass.Deleted();
+    return error;
+  });
 }
 
 Napi::Value ThrowHold(Napi::Env env, int error) {
@@ -215,18 +200,14 @@ Napi::Value ThrowHold(Napi::Env env, int error) {
 }
 
 template <typename Put>
-int Commit(Put put) {
-  NetfilterSocket netlink;
-  if (int error = netlink.Open()) return error;
+int Commit(Napi::Env env, Put put) {
   Transaction transaction;
   put(&transaction);
-  int error = EAGAIN;
-  for (int tries = 0; tries < kMaxTries && IsWorthAnotherTry(error); tries++) error = netlink.Commit(transaction);
-  return error;
+  return Try(env, [&](NetfilterSocket* netlink) { return netlink->Commit(transaction); });
 }
 
 Napi::Value HoldCreate(const Napi::CallbackInfo& info) {
-  int error = Commit(PutHoldTable);
+  int error = Commit(info.Env(), PutHoldTable);
   // A kind of expression or chain that is not there.
   if (error == ENOENT) error = EOPNOTSUPP;
   if (error != 0 && error != EEXIST) return ThrowHold(info.Env(), error);
@@ -234,7 +215,7 @@ Napi::Value HoldCreate(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value HoldRemove(const Napi::CallbackInfo& info) {
-  int error = Commit(PutHoldTableRemoval);
+  int error = Commit(info.Env(), PutHoldTableRemoval);
   if (error != 0 && error != ENOENT) return ThrowHold(info.Env(), error);
   return Napi::Boolean::New(info.Env(), error == 0);
 }
@@ -271,7 +252,7 @@ Napi::Value HoldAdd(const Napi::CallbackInfo& info) {
   Keys keys;
   if (!ToKeys(info, &keys)) return {};
   size_t renewed = 0;
-  if (int error = Change(keys, timeout_ms, &renewed)) return ThrowHold(info.Env(), error);
+  if (int error = Change(info.Env(), keys, timeout_ms, &renewed)) return ThrowHold(info.Env(), error);
   return info.Env().Undefined();
 }
 
@@ -280,7 +261,7 @@ Napi::Value HoldRelease(const Napi::CallbackInfo& info) {
   Keys keys;
   if (!ToKeys(info, &keys)) return {};
   size_t released = 0;
-  int error = Change(keys, 0, &released);
+  int error = Change(info.Env(), keys, 0, &released);
   // Without a table nothing is held.
   if (error != 0 && error != ENOENT) return ThrowHold(info.Env(), error);
   return Napi::Number::New(info.Env(), static_cast<double>(released));
@@ -301,11 +282,8 @@ int ListAll(NetfilterSocket* netlink, std::array<Listed, kHoldSets>* listed) {
 
 Napi::Value HoldList(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
-  NetfilterSocket netlink;
-  if (int error = netlink.Open()) return ThrowHold(env, error);
   std::array<Listed, kHoldSets> listed;
-  int error = EAGAIN;
-  for (int tries = 0; tries < kMaxTries && error == EAGAIN; tries++) error = ListAll(&netlink, &listed);
+  int error = Try(env, [&](NetfilterSocket* netlink) { return ListAll(netlink, &listed); });
   if (error != 0 && error != ENOENT) return ThrowHold(env, error);
   size_t port_count = listed[kHeldPorts].size();
   size_t tuple_count = listed[kHeldIpv4].size() + listed[kHeldIpv6].size();
@@ -315,9 +293,7 @@ Napi::Value HoldList(const Napi::CallbackInfo& info) {
   Napi::Float64Array tuples_left = Napi::Float64Array::New(env, tuple_count);
   size_t index = 0;
   for (const auto& [key, left] : listed[kHeldPorts]) {
-    uint16_t port;
-    std::memcpy(&port, key.data(), sizeof port);
-    ports.Data()[index] = ntohs(port);
+    ports.Data()[index] = ToPort(key);
     ports_left.Data()[index++] = left;
   }
   index = 0;

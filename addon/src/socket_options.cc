@@ -28,9 +28,10 @@ constexpr size_t kMemInfoFigures = 9;
 
 constexpr size_t kCongestionNameBytes = 16;
 
-enum class On { kEverySocket, kIpv4Packets, kIpv6Packets, kIpv6Sockets };
+enum class On { kEverySocket, kKeptAlive, kIpv4Packets, kIpv6Packets };
 
-// Every option that is one int.
+// Every option that is one int. Each costs a system call for each connection: the times of a keep-alive that is off are left out, since
+// whoever turns it on sets them.
 struct IntOption {
   Column column;
   int level;
@@ -39,30 +40,28 @@ struct IntOption {
 };
 constexpr IntOption kIntOptions[] = {
     {kKeepAlive, SOL_SOCKET, SO_KEEPALIVE, On::kEverySocket},
-    {kKeepAliveIdle, IPPROTO_TCP, TCP_KEEPIDLE, On::kEverySocket},
-    {kKeepAliveInterval, IPPROTO_TCP, TCP_KEEPINTVL, On::kEverySocket},
-    {kKeepAliveCount, IPPROTO_TCP, TCP_KEEPCNT, On::kEverySocket},
+    {kKeepAliveIdle, IPPROTO_TCP, TCP_KEEPIDLE, On::kKeptAlive},
+    {kKeepAliveInterval, IPPROTO_TCP, TCP_KEEPINTVL, On::kKeptAlive},
+    {kKeepAliveCount, IPPROTO_TCP, TCP_KEEPCNT, On::kKeptAlive},
     {kNoDelay, IPPROTO_TCP, TCP_NODELAY, On::kEverySocket},
     {kUserTimeout, IPPROTO_TCP, TCP_USER_TIMEOUT, On::kEverySocket},
-    {kNotSentLowat, IPPROTO_TCP, TCP_NOTSENT_LOWAT, On::kEverySocket},
     // Setting IP_TOS also sets the priority: it comes first.
     {kTos, IPPROTO_IP, IP_TOS, On::kIpv4Packets},
     {kTtl, IPPROTO_IP, IP_TTL, On::kIpv4Packets},
     {kTrafficClass, IPPROTO_IPV6, IPV6_TCLASS, On::kIpv6Packets},
     {kHopLimit, IPPROTO_IPV6, IPV6_UNICAST_HOPS, On::kIpv6Packets},
-    {kV6Only, IPPROTO_IPV6, IPV6_V6ONLY, On::kIpv6Sockets},
     {kPriority, SOL_SOCKET, SO_PRIORITY, On::kEverySocket},
     {kMark, SOL_SOCKET, SO_MARK, On::kEverySocket},
 };
 
-bool Applies(On on, bool ipv4, int family) {
+bool Applies(On on, bool ipv4, bool kept_alive) {
   switch (on) {
+    case On::kKeptAlive:
+      return kept_alive;
     case On::kIpv4Packets:
       return ipv4;
     case On::kIpv6Packets:
       return !ipv4;
-    case On::kIpv6Sockets:
-      return family == AF_INET6;
     case On::kEverySocket:
       break;
   }
@@ -113,10 +112,8 @@ std::string Names::At(double place) const { return place >= 0 && place < names_.
 void ReadOptions(int fd, bool ipv4, double* row, Names* names) {
   for (const IntOption& option : kIntOptions) {
     int value = 0;
-    row[option.column] = Applies(option.on, ipv4, static_cast<int>(row[kFamily])) &&
-                                 GetOption(fd, option.level, option.option, &value)
-                             ? value
-                             : kUntold;
+    bool told = Applies(option.on, ipv4, row[kKeepAlive] == 1) && GetOption(fd, option.level, option.option, &value);
+    row[option.column] = told ? value : kUntold;
   }
   ReadLinger(fd, row);
   ReadBuffers(fd, row);
@@ -130,7 +127,7 @@ bool OptionDefaults::Read(int family) {
   std::fill(row, row + kColumns, kUntold);
   row[kFamily] = family;
   ReadOptions(fresh.Get(), family == AF_INET, row, &names);
-  // An IPv6 socket may turn out to carry IPv4 packets: it needs the defaults of both.
+  // Of every option, since an IPv6 socket may turn out to carry IPv4 packets.
   for (const IntOption& option : kIntOptions) {
     int value = 0;
     if (GetOption(fresh.Get(), option.level, option.option, &value)) row[option.column] = value;
@@ -145,8 +142,10 @@ int WriteOptions(int fd, bool ipv4, const double* row, const Names& names, const
   for (const IntOption& option : kIntOptions) {
     double wanted = row[option.column];
     if (std::isnan(wanted) || wanted == defaults.row[option.column]) continue;
-    if (Applies(option.on, ipv4, Signed(row[kFamily]))) refused += !SetOption(fd, option.level, option.option, Signed(wanted));
+    if (Applies(option.on, ipv4, row[kKeepAlive] == 1)) refused += !SetOption(fd, option.level, option.option, Signed(wanted));
   }
+  // An IPv6 socket that carries IPv4 packets cannot be without them, whatever net.ipv6.bindv6only says.
+  if (ipv4 && row[kFamily] == AF_INET6) refused += !SetOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, 0);
   if (row[kLinger] >= 0) refused += !SetOption(fd, SOL_SOCKET, SO_LINGER, linger{1, Signed(row[kLinger])});
   std::string congestion = names.At(row[kCongestion]);
   if (!congestion.empty() && congestion != defaults.names.At(defaults.row[kCongestion])) {

@@ -49,6 +49,8 @@ struct Shared {
   Names names;
   // Once it is known.
   socklen_t window_length = 0;
+  // Until the kernel says that it has no TCP-AO.
+  bool may_have_authentication = true;
 };
 
 class Dump {
@@ -106,11 +108,14 @@ class Dump {
     return state == kEstablished || state == kFinWait1 || state == kFinWait2 || state == kCloseWait;
   }
 
-  // TCP-AO. A socket without it says ENOENT, a kernel without it ENOPROTOOPT.
+  // TCP-AO: without it a socket says ENOENT, a kernel ENOPROTOOPT.
   bool HasAuthentication() {
+    if (!shared_->may_have_authentication) return false;
     char figures[128] = {};
     socklen_t length = sizeof figures;
-    return getsockopt(fd_, IPPROTO_TCP, TCP_AO_INFO, figures, &length) == 0;
+    if (getsockopt(fd_, IPPROTO_TCP, TCP_AO_INFO, figures, &length) == 0) return true;
+    shared_->may_have_authentication = errno != ENOPROTOOPT;
+    return false;
   }
 
   Refusal ReadFigures() {
@@ -162,15 +167,17 @@ class Dump {
     return SetOption(fd_, IPPROTO_TCP, TCP_REPAIR_QUEUE, queue) && GetOption(fd_, IPPROTO_TCP, TCP_QUEUE_SEQ, sequence);
   }
 
-  // The sequence number and the length of the queue come from different calls: they belong together when the first has not changed.
+  // The sequence number and the length come from different calls: they belong together when the first has not changed, or when the queue
+  // is empty after it.
   bool ReadReceiveQueue() {
     uint32_t sequence = 0;
     int bytes = 0;
-    if (!ReadSequence(TCP_RECV_QUEUE, &sequence)) return false;
-    for (int pass = 0; pass < kMaxPasses; pass++) {
+    if (!ReadSequence(TCP_RECV_QUEUE, &sequence) || ioctl(fd_, SIOCINQ, &bytes) == -1) return false;
+    for (int pass = 0; bytes != 0 && pass < kMaxPasses; pass++) {
       uint32_t before = sequence;
-      if (ioctl(fd_, SIOCINQ, &bytes) == -1 || !GetOption(fd_, IPPROTO_TCP, TCP_QUEUE_SEQ, &sequence)) return false;
+      if (!GetOption(fd_, IPPROTO_TCP, TCP_QUEUE_SEQ, &sequence)) return false;
       if (before == sequence) break;
+      if (ioctl(fd_, SIOCINQ, &bytes) == -1) return false;
     }
     row_[kReceiveSequence] = sequence;
     row_[kReceiveQueue] = bytes;

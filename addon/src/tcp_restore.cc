@@ -240,7 +240,7 @@ class Restoration {
     uint32_t produced = Unsigned(row_[kSendSequence]);
     uint32_t unacknowledged = Unsigned(row_[kSent]) + Unsigned(row_[kUnsent]);
     uint32_t window = Unsigned(row_[kWindow0 + kPeerWindow]) >> std::min(Unsigned(std::max(row_[kSendScale], 0.0)), 14u);
-    PeerSegment segment{received, produced, static_cast<uint16_t>(std::min<uint32_t>(window, UINT16_MAX)), false};
+    Segment segment{received, produced, static_cast<uint16_t>(std::min<uint32_t>(window, UINT16_MAX)), false};
     if (peer_fin_) segment = {received - 1, produced - unacknowledged, segment.window, true};
     shared_->injector.Inject(tuple_, Scope(), segment);
   }

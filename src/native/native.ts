@@ -101,6 +101,13 @@ export interface Native {
    */
   restoreConnections(figures: Float64Array, tuples: Uint8Array, names: readonly string[], queues: Uint8Array, inject: boolean): Float64Array
 
+  // --- waking peers (addon/src/wake.cc), after the release and after leaving repair mode; EPERM without CAP_NET_RAW. Both return how many packets went out
+
+  /** One segment that tells nothing new for each row. Behind a connection tracker that does not know the connections this side must speak first, and a socket whose FIN was sent does not do so by itself. */
+  announceConnections(figures: Float64Array, tuples: Uint8Array): number
+  /** One ICMP message for each row that lets a peer which waits to repeat a segment do so at once (RFC 6069); each takes back one doubling of its timer. A peer that asked for IP_RECVERR sees an error. */
+  kickPeers(figures: Float64Array, tuples: Uint8Array): number
+
   // --- packet hold (addon/src/packet_hold.cc): the nftables table `inet tsunagi` of this network namespace, which outlives the process.
   // EPERM without CAP_NET_ADMIN; EPROTONOSUPPORT, EAFNOSUPPORT, ENOTSUP where the kernel has no nftables; ENOENT before holdCreate
 
@@ -234,21 +241,20 @@ export const CONNECTION_COLUMN = {
   /** Seconds, −1: off. */
   linger: 33,
   keepAlive: 34,
+  /** Only where keep-alive is on. */
   keepAliveIdle: 35,
   keepAliveInterval: 36,
   keepAliveCount: 37,
   noDelay: 38,
   userTimeout: 39,
-  notSentLowat: 40,
-  priority: 41,
-  mark: 42,
-  tos: 43,
-  ttl: 44,
-  trafficClass: 45,
-  hopLimit: 46,
-  v6Only: 47,
+  priority: 40,
+  mark: 41,
+  tos: 42,
+  ttl: 43,
+  trafficClass: 44,
+  hopLimit: 45,
 } as const
-export const CONNECTION_COLUMNS = 48
+export const CONNECTION_COLUMNS = 46
 
 /** Why a connection cannot be restored elsewhere. Only appended to. */
 export const CONNECTION_REFUSALS = [
@@ -339,6 +345,8 @@ export const NATIVE_NAMES = [
   'dumpConnections',
   'connectionTuples',
   'restoreConnections',
+  'announceConnections',
+  'kickPeers',
   'holdCreate',
   'holdAdd',
   'holdRelease',

@@ -108,8 +108,9 @@ export class Conversation {
     if (refusal) return this.#refuse(refusal)
     const selection = this.#settlement.firstScope(ready.mode)
     this.#whyUnmigratable = whyUnmigratable(ready.states)
-    rehearse(this.#installation, { ...selection, claimed: this.#claimed, whyUnmigratable: this.#whyUnmigratable })
-    this.#prepare(selection)
+    void rehearse(this.#installation, { ...selection, claimed: this.#claimed, whyUnmigratable: this.#whyUnmigratable }).then(() => {
+      if (!this.#peer.channel.closed) this.#prepare(selection)
+    })
   }
 
   /** The next transaction, after one has been resumed. */
@@ -118,7 +119,7 @@ export class Conversation {
     if (next) this.#prepare(next)
   }
 
-  #prepare(selection: Pick<Scope, 'only' | 'limit'>): void {
+  #prepare(selection: Pick<Scope, 'only' | 'limit' | 'more'>): void {
     const { finder, servers } = this.#installation
     this.#scope = { ...selection, claimed: this.#claimed, whyUnmigratable: this.#whyUnmigratable }
     const candidates = selection.only?.size ?? [...finder.find(servers).values()].reduce((sum, { length }) => sum + length, 0)

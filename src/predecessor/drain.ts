@@ -9,18 +9,26 @@ import { httpMessageOf, serverHandleOf, setServerHandle } from '../native/net-in
  */
 export class Drain {
   readonly #left = new Set<Socket>()
+  readonly #isMoreToCome: () => boolean
   readonly #onEmpty: () => void
 
-  constructor(sockets: Iterable<Socket>, servers: Iterable<AttachedServer>, onEmpty: () => void) {
+  constructor(sockets: Iterable<Socket>, servers: Iterable<AttachedServer>, isMoreToCome: () => boolean, onEmpty: () => void) {
+    this.#isMoreToCome = isMoreToCome
     this.#onEmpty = onEmpty
+    for (const attached of servers) if (attached.kind === 'http') drainHttp(attached.server as HttpServer)
+    this.add(sockets)
+  }
+
+  /** Connections that stay as well. */
+  add(sockets: Iterable<Socket>): void {
     for (const socket of sockets) {
+      if (socket.destroyed) continue
       this.#left.add(socket)
       socket.once('close', () => this.forget(socket))
       const response = httpMessageOf(socket)
       if (response) response.shouldKeepAlive = false
     }
-    for (const attached of servers) if (attached.kind === 'http') drainHttp(attached.server as HttpServer)
-    if (this.#left.size === 0) onEmpty()
+    this.#tellIfEmpty()
   }
 
   get left(): number {
@@ -29,11 +37,15 @@ export class Drain {
 
   /** It has ended, or moved after all. */
   forget(socket: Socket): void {
-    if (this.#left.delete(socket) && this.#left.size === 0) this.#onEmpty()
+    if (this.#left.delete(socket)) this.#tellIfEmpty()
   }
 
   forgetAll(moved: Iterable<{ readonly socket: Socket }>): void {
     for (const { socket } of moved) this.forget(socket)
+  }
+
+  #tellIfEmpty(): void {
+    if (this.#left.size === 0 && !this.#isMoreToCome()) this.#onEmpty()
   }
 
   /** The grace period is over. */

@@ -45,6 +45,8 @@ export interface Scope {
   readonly only: ReadonlySet<Socket> | undefined
   /** Most connections that move at once. */
   readonly limit: number
+  /** Connections that are to follow in further transactions. */
+  readonly more: number
   /** Nothing will move: the application's policy is not asked. */
   readonly isRehearsal?: boolean
 }

@@ -56,7 +56,7 @@ function untilCommit(installation: Installation, { channel, scope, base }: Trans
     sendDescriptors(env, channel, sent, new Deadline(env.now, freezeBudget(sent.length, 0)))
     timer.end(phase)
     phase = 'snapshot'
-    const taken = snapshot(installation, frozen, base)
+    const taken = snapshot(installation, frozen, base, scope.more)
     timer.end(phase)
     phase = 'send'
     const deadline = new Deadline(env.now, freezeBudget(sent.length, taken.unreadBytes + taken.unsentBytes))

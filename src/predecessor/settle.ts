@@ -33,7 +33,7 @@ export class Settlement {
   #handed: HandedOver | undefined
   #started = new Set<number>()
   /** Sockets that wait for a further batch. */
-  #due: ReadonlySet<Socket> = new Set()
+  readonly #due: Socket[] = []
   #drain: Drain | undefined
   #report: HandoverReport | undefined
   /** Moved handles do not hold the loop: without this the process could end before the successor has resumed. */
@@ -50,15 +50,14 @@ export class Settlement {
 
   // ---- what to move
 
-  firstScope(mode: HandoverMode): Pick<Scope, 'only' | 'limit'> {
-    return { only: undefined, limit: plan(this.#installation, mode) }
+  firstScope(mode: HandoverMode): Pick<Scope, 'only' | 'limit' | 'more'> {
+    return { only: undefined, limit: plan(this.#installation, mode), more: 0 }
   }
 
-  nextScope(): Pick<Scope, 'only' | 'limit'> | undefined {
+  nextScope(): Pick<Scope, 'only' | 'limit' | 'more'> | undefined {
     if (!this.retired || this.#handed) return undefined
-    if (this.#due.size > 0) return { only: this.#due, limit: BATCH }
-    const ready = this.#stragglers.ready()
-    return ready.size > 0 ? { only: ready, limit: BATCH } : undefined
+    const only = this.#due.length > 0 ? new Set(this.#due.splice(-BATCH)) : this.#stragglers.ready()
+    return only.size > 0 ? { only, limit: only.size, more: this.#due.length } : undefined
   }
 
   /** Whether something is the successor's: listeners alone count too. */
@@ -96,13 +95,13 @@ export class Settlement {
     letGo(this.#installation, handed)
     this.#late.flush()
     this.#count(handed)
-    this.#due = new Set(handed.frozen.waiting)
+    if (!this.retired) this.#due.push(...handed.frozen.waiting)
     if (this.retired) this.#drain?.forgetAll(handed.connections.values())
     else this.#retire(handed)
     this.#see(handed.frozen.staying)
-    if (this.#due.size === 0) this.#publish()
+    if (this.#due.length === 0) this.#publish()
     // A pause as long as the block was: both processes have their connections to serve between two batches.
-    setTimeout(this.#continue, this.#due.size > 0 ? this.#tally.lastBlockMs : 0)
+    setTimeout(this.#continue, this.#due.length > 0 ? this.#tally.lastBlockMs : 0)
   }
 
   #count({ frozen, kept, connections, snapshot, phases }: HandedOver): void {
@@ -115,9 +114,9 @@ export class Settlement {
 
   /** A later batch has failed: what is left stays here. */
   giveUpRest({ message }: Error): void {
-    this.#tally.stay('a batch failed', this.#due.size)
-    this.#installation.env.log(`${this.#due.size} connections stay and drain: ${message}`)
-    this.#due = new Set()
+    this.#tally.stay('a batch failed', this.#due.length)
+    this.#installation.env.log(`${this.#due.length} connections stay and drain: ${message}`)
+    this.#drain?.add(this.#due.splice(0))
     this.#publish()
   }
 
@@ -144,9 +143,14 @@ export class Settlement {
       unclaimedState: [],
     }
     stopListening(frozen.unclaimed)
-    this.#drain = new Drain([...staying, ...frozen.waiting], installation.servers, () => {
-      for (const { server } of installation.servers) server.emit('drained')
-    })
+    this.#drain = new Drain(
+      staying,
+      installation.servers,
+      () => this.#due.length > 0,
+      () => {
+        for (const { server } of installation.servers) server.emit('drained')
+      },
+    )
     installation.desk.succeeded(this.#report)
     installation.leave(this.#drain, () => this.#sayLeft())
     installation.lifecycle.retire()
@@ -207,7 +211,7 @@ export class Settlement {
 
   /** A channel that closes proves nothing: only the death of the successor gives the connections back. */
   channelOnClose(): void {
-    if (!this.#handed && this.#due.size > 0) this.giveUpRest(new Error('the successor closed the channel.'))
+    if (!this.#handed && this.#due.length > 0) this.giveUpRest(new Error('the successor closed the channel.'))
   }
 
   #successorOnDeath(): void {
@@ -216,7 +220,7 @@ export class Settlement {
     const handed = this.#handed
     this.#handed = undefined // before the channel closes, which calls back here where there are no pidfds
     this.#peer.channel.close()
-    if (handed === undefined) return this.#due.size > 0 ? this.giveUpRest(new Error('the successor has died.')) : undefined
+    if (handed === undefined) return this.#due.length > 0 ? this.giveUpRest(new Error('the successor has died.')) : undefined
     clearTimeout(this.#keepAlive)
     const { desk, timers, env } = this.#installation
     takeBack(this.#installation, handed, this.#started)

@@ -37,10 +37,10 @@ export interface Snapshot {
  * Reads everything that has to go along. A connection that turns out not to be movable (its carried value holds a function) keeps
  * its place in the record and stays. Sockets that only carried state refers to join at the end of `frozen.moving`.
  */
-export function snapshot(installation: Snapshotting, frozen: Frozen, base: number): Snapshot {
+export function snapshot(installation: Snapshotting, frozen: Frozen, base: number, more = 0): Snapshot {
   const held = new Map<number, string>()
   const graph = snapshotCarried(installation, frozen, held)
-  return snapshotConnections(installation, frozen, base, graph, held)
+  return snapshotConnections(installation, frozen, { base, more }, graph, held)
 }
 
 /** What a snapshot needs of the installation. */
@@ -95,7 +95,7 @@ function joinOrLeave(socket: Socket, frozen: Frozen, indexes: Map<object, number
 function snapshotConnections(
   { env: { native } }: Snapshotting,
   frozen: Frozen,
-  base: number,
+  { base, more }: { base: number; more: number },
   graph: Uint8Array,
   held: Map<number, string>,
 ): Snapshot {
@@ -131,7 +131,7 @@ function snapshotConnections(
     type: 'transfer',
     count: n,
     base,
-    more: frozen.waiting.length,
+    more: frozen.waiting.length + more,
     servers: servers.map(({ key }) => key),
     server: bytesOf(server),
     flags: bytesOf(flags),

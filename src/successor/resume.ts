@@ -28,7 +28,7 @@ export function resume(installation: Resuming, { connections, graph }: Restored,
 type Resuming = Pick<Installation, 'env' | 'resumption'>
 
 /** A successor that dies in between costs the connections of the batches that it has begun. */
-const BATCH = 4096
+const BATCH = 1024
 
 /** One connection whose handler throws must not take the others with it. */
 function resumeOrClose(installation: Resuming, connection: RestoredConnection): void {

@@ -13,7 +13,7 @@ import { restore } from './restore.js'
 import { resume } from './resume.js'
 
 /**
- * Runs the way of a connection from one process to the next a few hundred times on throw-away connections of this process to itself, while the
+ * Runs the way of a connection from one process to the next a few thousand times on throw-away connections of this process to itself, while the
  * predecessor still serves: code that runs for the first time takes five to ten times as long as it does from then on, and here clients wait for it.
  */
 export async function warmUp(installation: Installation): Promise<void> {
@@ -28,7 +28,8 @@ export async function warmUp(installation: Installation): Promise<void> {
       resolveOptions(),
     )
     attached.key = 'warm-up'
-    for (let round = 0; round < ROUNDS; round++) {
+    const end = installation.env.now() + WARM_UP_MS
+    for (let round = 0; round < ROUNDS && installation.env.now() < end; round++) {
       rehearse(installation, attached, sockets)
       await new Promise((resolve) => setImmediate(resolve))
     }
@@ -73,6 +74,7 @@ function rehearse(installation: Installation, attached: AttachedServer, sockets:
 
 function ignore(): void {}
 
-/** Together some hundred passes over each line, which is when V8 compiles it. */
+/** Together some thousand passes over each line, which is when V8 compiles it. */
 const PAIRS = 48
-const ROUNDS = 8
+const ROUNDS = 80
+const WARM_UP_MS = 250

@@ -29,14 +29,6 @@ export function describePrivileged(privilege: Privilege, title: string, body: ()
   else describe.skip(announceSkip(title, privilege, probe.reason), body)
 }
 
-/** `it` for a test that needs a privilege; see `describePrivileged`. */
-export function itPrivileged(privilege: Privilege, title: string, body: () => void | Promise<void>, timeoutMs?: number): void {
-  const probe = privileged(privilege)
-  if (probe.ok) it(title, body, timeoutMs)
-  else if (isRequired()) it(title, () => refuse(privilege, probe.reason))
-  else it.skip(announceSkip(title, privilege, probe.reason), body)
-}
-
 function isRequired(): boolean {
   return process.env.CI === 'true' || process.env.TSUNAGI_REQUIRE_PRIVILEGED === '1'
 }

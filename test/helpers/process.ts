@@ -206,7 +206,10 @@ export async function freePort(): Promise<number> {
     const port = 10_000 + Math.floor(Math.random() * 20_000)
     const server = createServer()
     server.listen(port)
-    const isFree = await Promise.race([once(server, 'listening').then(() => true), once(server, 'error').then(() => false)])
+    const isFree = await once(server, 'listening').then(
+      () => true,
+      () => false,
+    )
     server.close()
     if (!isFree) continue
     await once(server, 'close')

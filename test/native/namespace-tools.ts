@@ -5,9 +5,6 @@ import type { ConnectionRecord, Native } from '../../src/native/native.js'
 type Constants = typeof constants
 type Row<Columns> = { [Name in keyof Columns]: number }
 
-export type ConnectionRow = Row<typeof constants.CONNECTION_COLUMN>
-export type RestoredRow = Row<typeof constants.RESTORED_COLUMN>
-
 export type Family = 'IPv4' | 'IPv6' | 'mapped'
 
 /** A connection of which the test holds the accepted end as a descriptor that no event loop watches. */

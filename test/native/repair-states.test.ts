@@ -1,10 +1,17 @@
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
-import { CONNECTION_REFUSALS } from '../../src/native/native.js'
+import {
+  CONNECTION_COLUMN,
+  CONNECTION_COLUMNS,
+  CONNECTION_REFUSALS,
+  RESTORE_STEPS,
+  RESTORED_COLUMN,
+  RESTORED_COLUMNS,
+} from '../../src/native/native.js'
 import { describePrivileged } from '../helpers/privileged.js'
 import { namespace } from './namespace.js'
 import type { Family, Tools } from './namespace-tools.js'
-import { temporaryFolder } from './native-under-test.js'
+import { native, temporaryFolder } from './native-under-test.js'
 
 type State = 'CLOSE_WAIT' | 'FIN_WAIT1, FIN unsent' | 'FIN_WAIT1, FIN sent' | 'FIN_WAIT2'
 interface Case {
@@ -188,7 +195,7 @@ describePrivileged('net-namespace', 'a connection that is not restored', () => {
     }, null)
     const [failed, made] = result.rows
     expect(failed).toMatchObject({ fd: -1, errno: 99 })
-    expect(failed?.step).toBe(5)
+    expect(RESTORE_STEPS[failed?.step ?? 0]).toBe('connect')
     expect(made).toMatchObject({ errno: 0, step: 0, state: 1 })
     expect(result.opened).toBe(1)
   })
@@ -225,6 +232,15 @@ describePrivileged('net-namespace', 'a connection that is not restored', () => {
     }, null)
     expect(errors).toEqual(Array(6).fill('ERR_OUT_OF_RANGE'))
   })
+})
+
+test('dumpConnections and restoreConnections have as many columns as native.ts names', () => {
+  const { figures, tuples, names, queues } = native.dumpConnections(Int32Array.of(0), Int32Array.of(-1), true)
+  expect(figures).toHaveLength(CONNECTION_COLUMNS)
+  // The words of the window are eight columns of one name.
+  expect(Object.values(CONNECTION_COLUMN)).toEqual([...Array(CONNECTION_COLUMNS).keys()].filter((column) => column < 19 || column > 25))
+  expect(native.restoreConnections(figures, tuples, names, queues, false)).toHaveLength(RESTORED_COLUMNS)
+  expect(Object.values(RESTORED_COLUMN)).toEqual([...Array(RESTORED_COLUMNS).keys()])
 })
 
 describePrivileged('net-namespace', 'dumpConnections refuses', () => {

@@ -127,8 +127,9 @@ describe('the bundle', () => {
   it('loads nothing after it has started, since its files may be gone by then', () => {
     const bundle = readdirSync(installed('dist')).filter((name) => /\.c?js$/.test(name))
     const lazy = bundle.flatMap((name) => lazyLoads(name, readFileSync(installed('dist', name), 'utf8')))
-    // The addon is loaded in a function that forgives its absence; the next test shows that this function has run.
-    expect(lazy.filter((load) => !load.includes('node-gyp-build'))).toEqual([])
+    // The addon is loaded in a function that forgives its absence; the next test shows that this function has run. boot-done.ts imports the
+    // application's main module once more, which is in memory by then.
+    expect(lazy.filter((load) => !load.includes('node-gyp-build') && !load.endsWith('import(url)'))).toEqual([])
   })
 
   it('has loaded the addon once it is imported', () => {

@@ -1,0 +1,30 @@
+/* The published types, as an application meets them: this file only has to compile. */
+import http from 'node:http'
+import type { Server, Socket } from 'node:net'
+import { attach, carry, createServer, defer, isResumed, owned, type ReloadOptions, ready, reload, retiring } from '../../src/index.js'
+import net from '../../src/net.js'
+
+/** A server keeps its own type. */
+attach(http.createServer()) satisfies http.Server
+createServer({ allowHalfOpen: true, policy: () => 'drain' }, (socket) => socket.end()) satisfies Server
+net.createServer() satisfies Server
+
+// @ts-expect-error: 'keep' is no decision
+createServer({ policy: () => 'keep' })
+// @ts-expect-error: what is carried is an object
+carry(createServer(), 'count', () => 1)
+
+export async function use(server: Server, socket: Socket): Promise<void> {
+  carry(server, 'rooms', () => new Map<string, Set<Socket>>()).get('lobby') satisfies Set<Socket> | undefined
+  carry(socket, 'session', () => ({ user: '' }), { version: 2, migrate: (value, fromVersion) => ({ user: `${value}${fromVersion}` }) })
+    .user satisfies string
+  carry.define('session', { version: 2, migrate: () => ({ user: '' }) })
+  isResumed(socket) satisfies boolean
+  defer(socket)[Symbol.dispose]()
+  ready(owned())
+  retiring.aborted satisfies boolean
+  const options: ReloadOptions = { env: 'fresh', timeout: 1_000 }
+  const { moved, stayed } = await reload(options)
+  moved satisfies number
+  stayed satisfies { reason: string; connections: number }[]
+}
