@@ -1,0 +1,60 @@
+import net, { type Server } from 'node:net'
+import { type Listen2, type ServerHandle, serverInternals, setSymbolValue, systemError, type TcpHandle } from './private-fields.js'
+
+export const listen2Of = (server: Server): Listen2 => serverInternals(server)._listen2
+export const setListen2 = (server: Server, listen2: Listen2): void => {
+  serverInternals(server)._listen2 = listen2
+}
+export const serverHandleOf = (server: Server): ServerHandle | null => serverInternals(server)._handle
+export const setServerHandle = (server: Server, handle: ServerHandle | null): void => {
+  serverInternals(server)._handle = handle
+}
+export const serverFdOf = (server: Server): number => serverInternals(server)._handle?.fd ?? -1
+
+/** Node's own way to a bound handle, or a negative error number. @note lib/net.js exports it as `_createServerHandle` for tests and clusters. */
+export function createServerHandle(
+  address: string | null,
+  port: number,
+  addressType: number,
+  flags: number | undefined,
+): TcpHandle | number {
+  const create = (net as unknown as { _createServerHandle(...args: unknown[]): TcpHandle | number })._createServerHandle
+  return create(address, port, addressType, undefined, flags)
+}
+
+/** A handle of the same kind around a listening fd, which it owns from here. With `server` it is wired as setupListenHandle would. */
+export function adoptListener(tcp: TcpConstructor, fd: number, server?: Server, onconnection?: unknown): TcpHandle {
+  const handle = new tcp(TCP_SERVER)
+  const error = handle.open(fd)
+  if (error) throw systemError(error, 'open')
+  if (server) {
+    ;(handle as TcpHandle & { onconnection: unknown }).onconnection = onconnection
+    setSymbolValue(handle, handle, 'owner_symbol', server)
+  }
+  return handle
+}
+
+export type TcpConstructor = new (type: number) => TcpHandle
+
+/** Node does not export its handle classes: they are taken from a handle that is made for it, once. */
+export function tcpConstructor(): TcpConstructor {
+  constructors.tcp ??= constructorOf(createServerHandle('0.0.0.0', 0, 4, 0))
+  return constructors.tcp
+}
+
+export function pipeConstructor(): TcpConstructor {
+  constructors.pipe ??= constructorOf(createServerHandle(`\0tsunagi.${process.pid}.${Date.now()}`, -1, -1, 0))
+  return constructors.pipe
+}
+
+const constructors: { tcp?: TcpConstructor; pipe?: TcpConstructor } = {}
+
+function constructorOf(handle: TcpHandle | number): TcpConstructor {
+  if (typeof handle === 'number') throw systemError(handle, 'bind')
+  handle.close()
+  return handle.constructor
+}
+
+/** @note src/tcp_wrap.h and src/pipe_wrap.h: enum SocketType { SOCKET, SERVER }. */
+export const TCP_SOCKET = 0
+const TCP_SERVER = 1
