@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import net, { type Server, type Socket } from 'node:net'
 import { AttachedServer } from '../attached-server.js'
+import { CarriedState } from '../carry/carried-state.js'
 import { decode, encode } from '../channel/codec.js'
 import type { MessageOf } from '../channel/messages.js'
 import type { Installation } from '../installation.js'
@@ -28,9 +29,11 @@ export async function warmUp(installation: Installation): Promise<void> {
       resolveOptions(),
     )
     attached.key = 'warm-up'
+    const carried = new CarriedState() // of its own: what the application carries is not touched
+    for (const socket of sockets) carried.carry(socket, 'session', initialState, {})
     const end = installation.env.now() + WARM_UP_MS
     for (let round = 0; round < ROUNDS && installation.env.now() < end; round++) {
-      rehearse(installation, attached, sockets)
+      rehearse(installation, attached, sockets, carried)
       await new Promise((resolve) => setImmediate(resolve))
     }
     for (const socket of sockets) socket.destroy()
@@ -49,6 +52,7 @@ async function connectPairs(server: Server, clients: Socket[]): Promise<Socket[]
   while (sockets.length < PAIRS) {
     const client = net.connect(port, '127.0.0.1')
     client.on('error', ignore)
+    client.resume()
     clients.push(client)
     const [[socket]] = (await Promise.all([once(server, 'connection'), once(client, 'connect')])) as [[Socket], unknown]
     socket.on('error', ignore)
@@ -57,23 +61,30 @@ async function connectPairs(server: Server, clients: Socket[]): Promise<Socket[]
   return sockets
 }
 
-function rehearse(installation: Installation, attached: AttachedServer, sockets: readonly Socket[]): void {
-  const { native } = installation.env
+function rehearse({ env, resumption }: Installation, attached: AttachedServer, sockets: readonly Socket[], carried: CarriedState): void {
   const moving = sockets.map((socket) => ({ socket, fd: fdOf(socket), attached, rule: '' }))
   const frozen: Frozen = { moving, staying: [], waiting: [], servers: [attached], listeners: [], unclaimed: [] }
-  const { record, segments } = snapshot(installation, frozen, 0)
-  const received = decode(encode(record, segments))
-  const landing = new Landing(native, sockets.length)
-  landing.land(sockets.map((socket) => native.duplicateFd(fdOf(socket))))
+  const { record } = snapshot({ env, carried }, frozen, 0)
+  const some: [number, Uint8Array][] = sockets.map((_, index) => [index, BYTES])
+  const received = decode(encode({ ...record, unread: some, unsent: some }))
+  const landing = new Landing(env.native, sockets.length)
+  landing.land(sockets.map((socket) => env.native.duplicateFd(fdOf(socket))))
   const arrived = { record: received.message as MessageOf<'transfer'>, segments: received.segments, landing }
-  const restored = restore(installation, arrived, new Map([[attached.key, attached]]))
-  const withoutFaults = { resumption: installation.resumption, env: { ...installation.env, fault: ignore } }
-  resume(withoutFaults, restored, ignore)
-  for (const { socket } of restored.connections) socket.destroy()
+  const restored = restore({ carried }, arrived, new Map([[attached.key, attached]]))
+  resume({ resumption, env: { ...env, fault: ignore } }, restored, ignore)
+  for (const { socket } of restored.connections) {
+    carried.carry(socket, 'session', initialState, {})
+    socket.destroy()
+  }
+}
+
+function initialState() {
+  return { name: 'nobody', lines: 0, seen: [1, 2, 3], rooms: new Map([['lobby', new Set(['a', 'b'])]]) }
 }
 
 function ignore(): void {}
 
+const BYTES = Buffer.alloc(64, 'w')
 /** Together some thousand passes over each line, which is when V8 compiles it. */
 const PAIRS = 48
 const ROUNDS = 80
