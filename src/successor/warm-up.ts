@@ -4,7 +4,9 @@ import { AttachedServer } from '../attached-server.js'
 import { CarriedState } from '../carry/carried-state.js'
 import { decode, encode } from '../channel/codec.js'
 import type { MessageOf } from '../channel/messages.js'
+import { openAccount } from '../handover/account.js'
 import type { Installation } from '../installation.js'
+import { type Native, VERIFY_COLUMN, VERIFY_COLUMNS } from '../native/native.js'
 import { fdOf } from '../native/net-internals.js'
 import { resolveOptions } from '../options.js'
 import type { Frozen } from '../predecessor/freeze.js'
@@ -20,10 +22,11 @@ import { resume } from './resume.js'
 export async function warmUp(installation: Installation): Promise<void> {
   const server = net.createServer()
   const clients: Socket[] = []
+  const sockets: Socket[] = []
   try {
     server.listen(0, '127.0.0.1')
     await once(server, 'listening')
-    const sockets = await connectPairs(server, clients)
+    await connectPairs(server, clients, sockets)
     const attached = new AttachedServer(
       net.createServer((socket) => socket.on('data', ignore)),
       resolveOptions(),
@@ -36,19 +39,18 @@ export async function warmUp(installation: Installation): Promise<void> {
       rehearse(installation, attached, sockets, carried)
       await new Promise((resolve) => setImmediate(resolve))
     }
-    for (const socket of sockets) socket.destroy()
   } catch (error) {
     // A network namespace without a loopback, or no descriptor to spare: the handover only takes a little longer.
     installation.env.log(`not warmed up: ${(error as Error).message}`)
   } finally {
+    for (const socket of sockets) socket.destroy()
     for (const client of clients) client.destroy()
     server.close()
   }
 }
 
-async function connectPairs(server: Server, clients: Socket[]): Promise<Socket[]> {
+async function connectPairs(server: Server, clients: Socket[], sockets: Socket[]): Promise<void> {
   const { port } = server.address() as net.AddressInfo
-  const sockets: Socket[] = []
   while (sockets.length < PAIRS) {
     const client = net.connect(port, '127.0.0.1')
     client.on('error', ignore)
@@ -58,24 +60,41 @@ async function connectPairs(server: Server, clients: Socket[]): Promise<Socket[]
     socket.on('error', ignore)
     sockets.push(socket)
   }
-  return sockets
 }
 
 function rehearse({ env, resumption }: Installation, attached: AttachedServer, sockets: readonly Socket[], carried: CarriedState): void {
   const moving = sockets.map((socket) => ({ socket, fd: fdOf(socket), attached, rule: '' }))
   const frozen: Frozen = { moving, staying: [], waiting: [], servers: [attached], listeners: [], unclaimed: [] }
+  settleAccounts(env.native, sockets)
   const { record } = snapshot({ env, carried }, frozen, 0)
   const some: [number, Uint8Array][] = sockets.map((_, index) => [index, BYTES])
   const received = decode(encode({ ...record, unread: some, unsent: some }))
   const landing = new Landing(env.native, sockets.length)
   landing.land(sockets.map((socket) => env.native.duplicateFd(fdOf(socket))))
-  const arrived = { record: received.message as MessageOf<'transfer'>, segments: received.segments, landing }
-  const restored = restore({ carried }, arrived, new Map([[attached.key, attached]]))
-  resume({ resumption, env: { ...env, fault: ignore } }, restored, ignore)
-  for (const { socket } of restored.connections) {
-    carried.carry(socket, 'session', initialState, {})
-    socket.destroy()
+  try {
+    const arrived = { record: received.message as MessageOf<'transfer'>, segments: received.segments, landing }
+    const restored = restore({ carried }, arrived, new Map([[attached.key, attached]]))
+    resume({ resumption, env: { ...env, fault: ignore } }, restored, ignore)
+    for (const { socket } of restored.connections) {
+      carried.carry(socket, 'session', initialState, {})
+      socket.destroy()
+    }
+    for (const reason of restored.refused.values()) throw new Error(`it refused a connection of its own: ${reason}`)
+  } finally {
+    landing.dropAll()
   }
+}
+
+/** The rounds before wrote to these connections through other descriptors, of which their own handles know nothing. */
+function settleAccounts(native: Native, sockets: readonly Socket[]): void {
+  const figures = native.inspectTcp(Int32Array.from(sockets, fdOf))
+  sockets.forEach((socket, index) => {
+    const at = index * VERIFY_COLUMNS
+    openAccount(socket, {
+      consumed: figures[at + VERIFY_COLUMN.consumed] as number,
+      produced: figures[at + VERIFY_COLUMN.produced] as number,
+    })
+  })
 }
 
 function initialState() {
