@@ -48,6 +48,7 @@ export async function runReloads({ reloads, specs, least = {}, sabotage, inNames
     const socketFiles = readdirSync(directory).length
     const processes = [...line.running].filter((one) => one !== line.current).length + (inNamespace ? strangers(line) : 0)
 
+    await traffic.tellAll({ order: 'expectEnd' })
     await line.ask('stop')
     const groups = await traffic.tellAll({ order: 'finish', timeout: FINISH_TIMEOUT })
     await settled(() => line.ask('open'), 0)
