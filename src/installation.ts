@@ -1,5 +1,5 @@
 import type { Server, Socket } from 'node:net'
-import type { AttachedServer } from './attached-server.js'
+import { AttachedServer } from './attached-server.js'
 import { CarriedState } from './carry/carried-state.js'
 import type { StateDefinition } from './channel/messages.js'
 import type { Env } from './env.js'
@@ -11,7 +11,7 @@ import { Lifecycle, quietTurn } from './lifecycle.js'
 import { type ListenerKeeper, wrapListen } from './listener.js'
 import { type MoveRule, readMoveRule } from './move-rule.js'
 import { type Listen2, serverOf } from './native/net-internals.js'
-import { gracePeriod } from './options.js'
+import { gracePeriod, resolveOptions } from './options.js'
 import { PendingListens } from './pending-listens.js'
 import { Desk } from './predecessor/desk.js'
 import type { Drain } from './predecessor/drain.js'
@@ -77,6 +77,11 @@ export class Installation implements ListenerKeeper {
       this.servers.delete(attached)
       this.#attached.delete(attached.server)
     }
+  }
+
+  /** Keeps `register` from taking in a server of our own. */
+  exempt(server: Server): void {
+    this.#attached.set(server, new AttachedServer(server, resolveOptions()))
   }
 
   attachedTo(server: Server): AttachedServer | undefined {

@@ -1,3 +1,4 @@
+import { channel } from 'node:diagnostics_channel'
 import { once } from 'node:events'
 import net, { type Server, type Socket } from 'node:net'
 import { AttachedServer } from '../attached-server.js'
@@ -20,7 +21,9 @@ import { resume } from './resume.js'
  * predecessor still serves: code that runs for the first time takes five to ten times as long as it does from then on, and here clients wait for it.
  */
 export async function warmUp(installation: Installation): Promise<void> {
+  if (WATCHED_CHANNELS.some(({ hasSubscribers }) => hasSubscribers)) return // whoever watches sockets would take these for real ones
   const server = net.createServer()
+  installation.exempt(server)
   const clients: Socket[] = []
   const sockets: Socket[] = []
   try {
@@ -103,6 +106,8 @@ function initialState() {
 
 function ignore(): void {}
 
+/** @note lib/net.js: what tracing tools subscribe to. */
+const WATCHED_CHANNELS = ['net.server.socket', 'net.client.socket', 'tracing:net.server.listen:asyncStart'].map((name) => channel(name))
 const BYTES = Buffer.alloc(64, 'w')
 /** Together some thousand passes over each line, which is when V8 compiles it. */
 const PAIRS = 48

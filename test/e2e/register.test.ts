@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync } from 'node:fs'
 import { Agent, get, type IncomingMessage } from 'node:http'
 import { connect } from 'node:net'
 import { join } from 'node:path'
@@ -42,6 +42,8 @@ describe('a program that has never heard of tsunagi', () => {
       client.send('who')
       expect(await client.line()).toBe(String(successor.pid))
       expect(await whoServes(line.port)).toBe(successor.pid)
+      // One listener, one file: what warms a successor up is no server of the application.
+      expect(readdirSync(line.directory)).toHaveLength(1)
     }
     expect(client.seen).toEqual([])
     expect(line.generations[0]?.all('socket close')).toEqual([])
