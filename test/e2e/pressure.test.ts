@@ -63,7 +63,8 @@ describe('limits of descriptors', () => {
     const accepted = clients.slice(0, predecessor.all('pending').length)
     expect(accepted.length).toBeGreaterThan(40)
     const successor = line.launch({ command: limited(1_000) })
-    expect(await predecessor.until('handover-failed')).toMatchObject({ phase: 'commit', serving: true })
+    // On a busy machine a try may run out of its budget before that, which is tried again.
+    expect(await predecessor.until('handover-failed')).toMatchObject({ serving: true })
     await predecessor.untilSaid('RLIMIT_NOFILE')
     expect((await successor.exited).code).toBe(1)
     const expected = pattern(bytes)
