@@ -64,7 +64,7 @@ describe('limits of descriptors', () => {
     expect(accepted.length).toBeGreaterThan(40)
     const successor = line.launch({ command: limited(1_000) })
     // On a busy machine a try may run out of its budget before that, which is tried again.
-    expect(await predecessor.until('handover-failed')).toMatchObject({ serving: true })
+    expect(await predecessor.until('handover-failed', (told) => told.phase === 'commit')).toMatchObject({ phase: 'commit', serving: true })
     await predecessor.untilSaid('RLIMIT_NOFILE')
     expect((await successor.exited).code).toBe(1)
     const expected = pattern(bytes)
