@@ -1,0 +1,26 @@
+import type { Env } from '../env.js'
+import type { Native } from './native.js'
+
+/**
+ * What of the addon needs CAP_NET_ADMIN, and CAP_NET_RAW where it injects: whoever saves and restores connections takes these from here, so that a
+ * helper process may have the capability instead of the server. Everything else about a socket in repair mode (`dumpConnections`,
+ * `connectionTuples`, `closeFds`) asks for no privilege.
+ */
+export type RepairPowers = Pick<Native, (typeof REPAIR_POWERS)[number]>
+
+export const REPAIR_POWERS = [
+  'enterRepair',
+  'leaveRepair',
+  'restoreConnections',
+  'announceConnections',
+  'kickPeers',
+  'holdCreate',
+  'holdAdd',
+  'holdRelease',
+  'holdList',
+] as const satisfies readonly (keyof Native)[]
+
+/** This process's own. */
+export function repairPowers({ native }: Pick<Env, 'native'>): RepairPowers {
+  return native
+}
