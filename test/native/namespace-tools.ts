@@ -1,8 +1,10 @@
 import type { Server, Socket } from 'node:net'
-import type * as constants from '../../src/native/native.js'
-import type { ConnectionRecord, Native } from '../../src/native/native.js'
+import type * as verification from '../../src/native/native.js'
+import type { Native } from '../../src/native/native.js'
+import type * as repair from '../../src/native/repair.js'
+import type { ConnectionRecord } from '../../src/native/repair.js'
 
-type Constants = typeof constants
+type Constants = typeof verification & typeof repair
 type Row<Columns> = { [Name in keyof Columns]: number }
 
 export type Family = 'IPv4' | 'IPv6' | 'mapped'

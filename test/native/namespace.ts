@@ -3,7 +3,8 @@ import { once } from 'node:events'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
-import * as constants from '../../src/native/native.js'
+import * as verification from '../../src/native/native.js'
+import * as repair from '../../src/native/repair.js'
 import { makeTools, type Tools } from './namespace-tools.js'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
@@ -43,7 +44,7 @@ export async function namespace(kind: 'root' | 'user' = process.getuid?.() === 0
 }
 
 function childScript(): string {
-  const values = JSON.stringify(constants)
+  const values = JSON.stringify({ ...verification, ...repair })
   return `
     const native = require(${JSON.stringify(join(ROOT, 'node_modules/node-gyp-build'))})(${JSON.stringify(ROOT)})
     const tools = (${makeTools})(native, ${values}, require)

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { TUPLE_BYTES } from '../../src/native/native.js'
+import { TUPLE_BYTES } from '../../src/native/repair.js'
 import { describePrivileged } from '../helpers/privileged.js'
 import { namespace } from './namespace.js'
 import { native, run, thrownBy } from './native-under-test.js'

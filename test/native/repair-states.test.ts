@@ -7,7 +7,7 @@ import {
   RESTORE_STEPS,
   RESTORED_COLUMN,
   RESTORED_COLUMNS,
-} from '../../src/native/native.js'
+} from '../../src/native/repair.js'
 import { describePrivileged } from '../helpers/privileged.js'
 import { namespace } from './namespace.js'
 import type { Family, Tools } from './namespace-tools.js'
@@ -234,7 +234,7 @@ describePrivileged('net-namespace', 'a connection that is not restored', () => {
   })
 })
 
-test('dumpConnections and restoreConnections have as many columns as native.ts names', () => {
+test('dumpConnections and restoreConnections have as many columns as repair.ts names', () => {
   const { figures, tuples, names, queues } = native.dumpConnections(Int32Array.of(0), Int32Array.of(-1), true)
   expect(figures).toHaveLength(CONNECTION_COLUMNS)
   // The words of the window are eight columns of one name.
