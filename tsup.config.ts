@@ -82,4 +82,13 @@ export default defineConfig([
     dts: { compilerOptions: { stripInternal: true } },
     esbuildPlugins: [oneCore],
   },
+  {
+    ...shared,
+    name: 'cli',
+    entry: { cli: 'src/cli.ts' },
+    format: 'esm',
+    banner: { js: '#!/usr/bin/env node' },
+    noExternal: ['msgpackr'],
+    esbuildPlugins: [pureMsgpackr],
+  },
 ])

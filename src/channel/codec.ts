@@ -108,6 +108,22 @@ const SHAPES = {
   resumed: {},
   late: { connection: count, kind: oneOf('write', 'end', 'destroy') },
   left: {},
+  inquiry: {},
+  status: {
+    pid: count,
+    version: text,
+    node: text,
+    program: text,
+    name: text,
+    uptime: count,
+    generation: count,
+    state: oneOf('serving', 'taking over', 'handing over', 'retired'),
+    listeners: list(text, 10_000),
+    moving: list(tuple(text, count), 10_000),
+    staying: list(tuple(text, count), 10_000),
+  },
+  reload: { timeout: count, env: oneOf('current', 'fresh') },
+  reloaded: { successor: count, generation: count, moved: count, staying: list(tuple(text, count), 10_000) },
 } satisfies Record<MessageType, Shape>
 
 /** What one field's check cannot see: columns of the announced length, indexes that exist, descriptors that were announced. */

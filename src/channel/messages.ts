@@ -17,6 +17,12 @@
  *         ◀────────────────────────── late …    writes of code that was still running
  *         ◀────────────────────────── prepare   again, as often as there are connections to follow
  *         ◀────────────────────────── left      the predecessor has drained
+ *
+ *   anybody of the same user          a process that serves
+ *   inquiry ────────────────────────▶
+ *         ◀────────────────────────── status    what it is, what would move, what would drain and why
+ *   reload ─────────────────────────▶           asks it to start its new version
+ *         ◀────────────────────────── reloaded  it serves   (or refused, with what the new version has printed as a segment)
  */
 
 /** Versions of this conversation that this code speaks. */
@@ -41,6 +47,10 @@ export type Message =
   | Resumed
   | Late
   | Left
+  | Inquiry
+  | Status
+  | Reload
+  | Reloaded
 
 export type MessageType = Message['type']
 export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
@@ -198,6 +208,50 @@ export interface Late {
 
 export interface Left {
   type: 'left'
+}
+
+/** From `tsunagi status`: a process that wants to know, and takes nothing over. */
+export interface Inquiry {
+  type: 'inquiry'
+}
+
+/** How things stand in a process, as it would be frozen now. */
+export interface Status {
+  type: 'status'
+  pid: number
+  version: string
+  node: string
+  /** Its main module. */
+  program: string
+  /** TSUNAGI_NAME, '' without one. */
+  name: string
+  /** Seconds since it was started. */
+  uptime: number
+  generation: number
+  state: 'serving' | 'taking over' | 'handing over' | 'retired'
+  listeners: string[]
+  /** Connections that would move now, by the rule that asks for it. */
+  moving: [string, number][]
+  /** Those that would not, by reason. */
+  staying: [string, number][]
+}
+
+/** From `tsunagi reload`. */
+export interface Reload {
+  type: 'reload'
+  /** Milliseconds that the new version may take until it serves. */
+  timeout: number
+  /** Its environment: as the process has it now, or as it was started with. */
+  env: 'current' | 'fresh'
+}
+
+export interface Reloaded {
+  type: 'reloaded'
+  successor: number
+  generation: number
+  /** Connections that have moved so far, and those that stay, by reason. */
+  moved: number
+  staying: [string, number][]
 }
 
 /** Bits of the `flags` column. */

@@ -5,6 +5,7 @@ import { TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
 import { serverFdOf } from '../native/net-internals.js'
 import { VERSION } from '../version.js'
+import { answer } from './answer.js'
 import type { Scope } from './freeze.js'
 import { type HandedOver, handOver } from './hand-over.js'
 import { agreedProtocol, type Refusal, refusalOfHello, refusalOfStates, type WhyUnmigratable, whyUnmigratable } from './negotiate.js'
@@ -61,6 +62,9 @@ export class Conversation {
         return this.#settlement.started(message.connections)
       case 'resumed':
         return this.#settlement.resumed()
+      case 'inquiry':
+      case 'reload':
+        return answer(this.#installation, this.#peer, message)
       case 'ack':
       case 'nack':
         return // it crossed our abort

@@ -6,6 +6,7 @@ const text = fc.string({ maxLength: 40 })
 const count = fc.nat()
 const number = fc.nat({ max: 2 ** 22 - 1 })
 const refused = fc.array(fc.tuple(number, text), { maxLength: 5 })
+const counts = fc.array(fc.tuple(text, count), { maxLength: 5 })
 
 /** One of each kind; the compiler asks for a new kind here. */
 const plain: { [T in Exclude<MessageType, 'transfer' | 'fds'>]: fc.Arbitrary<Omit<MessageOf<T>, 'type'>> } = {
@@ -29,6 +30,22 @@ const plain: { [T in Exclude<MessageType, 'transfer' | 'fds'>]: fc.Arbitrary<Omi
   resumed: fc.constant({}),
   late: fc.record({ connection: number, kind: fc.constantFrom('write', 'end', 'destroy') }),
   left: fc.constant({}),
+  inquiry: fc.constant({}),
+  status: fc.record({
+    pid: count,
+    version: text,
+    node: text,
+    program: text,
+    name: text,
+    uptime: count,
+    generation: count,
+    state: fc.constantFrom('serving', 'taking over', 'handing over', 'retired'),
+    listeners: fc.array(text),
+    moving: counts,
+    staying: counts,
+  }),
+  reload: fc.record({ timeout: count, env: fc.constantFrom('current', 'fresh') }),
+  reloaded: fc.record({ successor: count, generation: count, moved: count, staying: counts }),
 }
 
 export const MESSAGE_TYPES = [...Object.keys(plain), 'fds', 'transfer'] as MessageType[]

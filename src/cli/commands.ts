@@ -1,0 +1,7 @@
+import type { Command } from './command.js'
+import { doctor } from './doctor.js'
+import { reload } from './reload.js'
+import { status } from './status.js'
+
+/** Every subcommand by its name, in the order of `tsunagi --help`. */
+export const COMMANDS: Readonly<Record<string, Command>> = { reload, status, doctor }
