@@ -26,6 +26,7 @@ export function attach<S extends Server>(server: S, options?: AttachOptions): S 
   const present = here.attachedTo(server)
   if (present) {
     present.ask(resolved) // register has taken it in before
+    here.exit?.watch(present)
     return server
   }
   const attached = new AttachedServer(server, resolved)
@@ -46,8 +47,8 @@ export function createServer(
   connectionListener?: (socket: Socket) => void,
 ): Server {
   if (typeof options === 'function') return attach(net.createServer(options))
-  const { policy, ...rest } = options
-  return attach(net.createServer(rest, connectionListener), policy ? { policy } : {})
+  const { policy, onExit, ...rest } = options
+  return attach(net.createServer(rest, connectionListener), { ...(policy && { policy }), ...(onExit && { onExit }) })
 }
 
 /**

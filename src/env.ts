@@ -30,7 +30,15 @@ export const FAULT_POINTS = [
   'successor-before-resumed',
 ] as const
 
-export type FaultPoint = (typeof FAULT_POINTS)[number]
+/** Those of a process that leaves before its successor is there, and of one that finds what was left. */
+export const HOLDER_FAULT_POINTS = [
+  'predecessor-before-put',
+  'predecessor-after-put',
+  'successor-after-find',
+  'successor-after-open',
+] as const
+
+export type FaultPoint = (typeof FAULT_POINTS)[number] | (typeof HOLDER_FAULT_POINTS)[number]
 
 export function createEnv<N extends Native | undefined>(
   native: N,

@@ -6,6 +6,7 @@ import type { Env } from './env.js'
 import type { TsunagiError } from './errors.js'
 import { bootDone } from './handover/boot-done.js'
 import type { HandoverReport } from './handover/report.js'
+import { findHeld } from './holders/holders.js'
 import { Holds } from './holds.js'
 import { Lifecycle, quietTurn } from './lifecycle.js'
 import { type ListenerKeeper, wrapListen } from './listener.js'
@@ -19,7 +20,9 @@ import { ConnectionFinder } from './predecessor/enumerate.js'
 import { RepeatingTimers } from './predecessor/repeating-timers.js'
 import { Resumption } from './successor/resumption.js'
 import { openSession, type Session } from './successor/session.js'
+import { type HeldSession, takeHeld } from './successor/take-held.js'
 import { serveListeners, takeOver } from './successor/take-over.js'
+import { ExitTrigger } from './triggers/on-exit.js'
 import { SignalGate } from './triggers/signals.js'
 import { type ReloadOptions, readStartCommand, type StartCommand, spawnSuccessor } from './triggers/spawn.js'
 import { reportBoot } from './triggers/spawned.js'
@@ -43,6 +46,7 @@ export class Installation implements ListenerKeeper {
   readonly timers = new RepeatingTimers()
   readonly desk = new Desk(this)
   readonly gate = new SignalGate()
+  readonly exit: ExitTrigger
   readonly start: StartCommand
   readonly grace: number
   generation = 1
@@ -52,6 +56,7 @@ export class Installation implements ListenerKeeper {
   readonly #attached = new WeakMap<Server, AttachedServer>()
   #whenListening: (() => void)[] | undefined = []
   readonly #sessions: Session[] = []
+  readonly #heldSessions: HeldSession[] = []
 
   constructor(env: Env) {
     this.env = env
@@ -60,6 +65,7 @@ export class Installation implements ListenerKeeper {
     this.token = env.environment['TSUNAGI_TOKEN'] ?? ''
     delete env.environment['TSUNAGI_TOKEN'] // it is ours alone, not our children's
     this.start = readStartCommand(env.environment)
+    this.exit = new ExitTrigger(this)
     reportBoot(env, this.lifecycle.owned)
     process.once('exit', () => this.desk.close())
     void this.lifecycle.owned.then(() => this.#listens.close())
@@ -72,6 +78,7 @@ export class Installation implements ListenerKeeper {
     this.servers.add(attached)
     this.#attached.set(attached.server, attached)
     const unwrap = wrapListen(attached, this, listen2)
+    this.exit.watch(attached)
     return () => {
       unwrap()
       this.servers.delete(attached)
@@ -116,12 +123,36 @@ export class Installation implements ListenerKeeper {
       if (fd !== undefined) return fd
     }
     const opened = openSession(this, attached)
-    if (opened === undefined) return undefined
+    if (opened === undefined) return this.#inheritHeld(attached)
     this.env.fault('successor-after-welcome')
     this.#sessions.push(opened.session)
     void this.#takeOver(opened.session)
     this.#hasListener()
     return opened.fd
+  }
+
+  waits(attached: AttachedServer, fd: number): number | undefined {
+    if (process.argv[1] === undefined || this.#findHeld(attached, false) === undefined) return undefined
+    return this.env.native.duplicateFd(fd)
+  }
+
+  /** The address is taken, and no process of ours holds it. */
+  #inheritHeld(attached: AttachedServer): number | undefined {
+    return this.#findHeld(attached, true)?.held.takeListener(attached.key)
+  }
+
+  /** What a holder has for this address, which is taken over as soon as this process is ready. */
+  #findHeld(attached: AttachedServer, isTaken: boolean): HeldSession | undefined {
+    const known = this.#heldSessions.find(({ held }) => held.bequest.listeners.some(({ key }) => key === attached.key))
+    const held = known ? undefined : findHeld(this, attached.key, isTaken)
+    const session = known ?? (held && { held, claimed: new Map<string, AttachedServer>() })
+    session?.claimed.set(attached.key, attached)
+    if (session === undefined || known) return session
+    this.env.fault('successor-after-find')
+    this.#heldSessions.push(session)
+    void this.#takeHeld(session)
+    this.#hasListener()
+    return session
   }
 
   listening(attached: AttachedServer): void {
@@ -139,7 +170,7 @@ export class Installation implements ListenerKeeper {
   }
 
   #ownUnlessInheriting(): void {
-    if (this.#sessions.length === 0) this.lifecycle.own()
+    if (this.#sessions.length + this.#heldSessions.length === 0) this.lifecycle.own()
   }
 
   #hasListener(): void {
@@ -193,8 +224,16 @@ export class Installation implements ListenerKeeper {
       `the predecessor, process ${session.predecessor}, died before the handover: this process serves its listeners, the connections were lost with it`,
     )
     session.close()
-    serveListeners(this, session)
+    serveListeners(this, session.claimed)
     this.lifecycle.own()
+  }
+
+  async #takeHeld(session: HeldSession): Promise<void> {
+    // A listener that does not accept yet does not hold the loop: this does until it is decided.
+    const keepAlive = setTimeout(() => {}, 2 ** 31 - 1)
+    await takeHeld(this, session)
+    clearTimeout(keepAlive)
+    this.#heldSessions.splice(this.#heldSessions.indexOf(session), 1)
   }
 
   // ---- predecessor

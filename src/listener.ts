@@ -21,6 +21,8 @@ import {
 export interface ListenerKeeper {
   /** The predecessor's listening fd for the server's address, which the caller then owns; `undefined`: nobody hands it over. Throws what the server shall emit. */
   inherit(attached: AttachedServer): number | undefined
+  /** The address was free. A copy of the listening fd if connections of an earlier process wait for it, so that it must not accept before they are here. */
+  waits(attached: AttachedServer, fd: number): number | undefined
   /** The server listens; its key is '' where it has no address of its own. */
   listening(attached: AttachedServer): void
 }
@@ -59,11 +61,7 @@ function listenOrInherit(attached: AttachedServer, keeper: ListenerKeeper, wante
   }
   const attempt = bindAndListen(wanted)
   if (attempt === undefined) return proceed(wanted) // Node reports the error
-  if (attempt.handle && attempt.error === 0) {
-    setServerHandle(server, attempt.handle)
-    proceed(attempt)
-    return noteListening(attached, keeper, wanted)
-  }
+  if (attempt.handle && attempt.error === 0) return listenOnFree(attached, keeper, wanted, attempt.handle, () => proceed(attempt))
   attempt.handle?.close()
   if (attempt.error !== -constants.errno.EADDRINUSE) return proceed(wanted)
   try {
@@ -79,6 +77,29 @@ function listenOrInherit(attached: AttachedServer, keeper: ListenerKeeper, wante
     attached.key = ''
     process.nextTick(emitError, server, error)
   }
+}
+
+/** The address was free. What waits for it somewhere comes before any new connection, or that would meet a server whose state is not here yet. */
+function listenOnFree(attached: AttachedServer, keeper: ListenerKeeper, wanted: Wanted, handle: ServerHandle, proceed: () => void): void {
+  const { server } = attached
+  setServerHandle(server, handle)
+  try {
+    const bound = boundAddress(server, wanted.flags)
+    if (bound) attached.listensOn(bound, wanted.backlog)
+    const copy = bound && keeper.waits(attached, handle.fd)
+    if (copy !== undefined) {
+      setServerHandle(server, silentListener(handle.constructor, copy))
+      handle.close()
+      return proceed()
+    }
+  } catch (error) {
+    handle.close()
+    setServerHandle(server, null)
+    attached.key = ''
+    return void process.nextTick(emitError, server, error)
+  }
+  proceed()
+  noteListening(attached, keeper, wanted)
 }
 
 /** Port 0 is never inherited; an fd, SO_REUSEPORT and a cluster worker's handle have no address to meet at. */

@@ -5,6 +5,9 @@ import { misuse } from './errors.js'
 /** What to do with one connection at a handover. */
 export type Decision = 'move' | 'drain' | 'close'
 
+/** What becomes of connections when this process ends while no new version is there. */
+export type OnExit = 'none' | 'hold' | 'snapshot'
+
 /** Options of `attach` and `createServer`. */
 export interface AttachOptions {
   /**
@@ -13,9 +16,18 @@ export interface AttachOptions {
    * @default () => 'move'
    */
   policy?: (socket: Socket) => Decision
+  /**
+   * What becomes of the listener and its connections when this process leaves, by SIGINT, SIGTERM, PM2's 'shutdown' or process.exit(), and no new version is
+   * there. 'none': what happens without this library. 'hold': a holder keeps them for the next start, systemd's store or a keeper (for
+   * `TSUNAGI_HOLD` seconds, 5 by default); where neither can, as 'snapshot'. 'snapshot': they are saved as data, which needs CAP_NET_ADMIN, and the next start restores
+   * them; where that cannot be, they drain. A stop looks like a restart: clients of a server that is stopped for good wait until the hold is over.
+   * `TSUNAGI_ON_EXIT` goes before it. Under nodemon, `node --watch` and `tsx watch` a restart can be told from a stop: there it is 'hold' unless set.
+   * @default 'none'
+   */
+  onExit?: OnExit
 }
 
-const DEFAULTS: Required<AttachOptions> = { policy: () => 'move' }
+const DEFAULTS: Required<AttachOptions> = { policy: () => 'move', onExit: 'none' }
 
 /** Applies defaults and rejects what is not an option, naming the nearest one that is. Throws a TypeError ERR_TSUNAGI_OPTION. */
 export function resolveOptions(options: AttachOptions = {}): Required<AttachOptions> {
@@ -30,7 +42,21 @@ export function resolveOptions(options: AttachOptions = {}): Required<AttachOpti
       `The option "policy" of attach() is a function (socket) => 'move' | 'drain' | 'close', not ${typeof options.policy}.`,
     )
   }
+  if (options.onExit !== undefined && !isOnExit(options.onExit)) {
+    throw misuse(
+      'ERR_TSUNAGI_OPTION',
+      `The option "onExit" of attach() is 'none', 'hold' or 'snapshot', not ${JSON.stringify(options.onExit)}.`,
+    )
+  }
   return { ...DEFAULTS, ...options }
+}
+
+/** `TSUNAGI_ON_EXIT`, which goes before what servers ask for; `undefined`: not set. */
+export function onExitSetting(environment: NodeJS.ProcessEnv): OnExit | undefined {
+  const given = environment['TSUNAGI_ON_EXIT']
+  if (given === undefined || given === '') return undefined
+  if (!isOnExit(given)) throw misuse('ERR_TSUNAGI_OPTION', `TSUNAGI_ON_EXIT is none, hold or snapshot, not "${given}".`)
+  return given
 }
 
 /** How connections move: `TSUNAGI_MODE`, as the new version was started with. @default 'auto' */
@@ -44,11 +70,19 @@ export function handoverMode(environment: NodeJS.ProcessEnv): HandoverMode {
 
 /** Milliseconds that what stays behind may take to end by itself. `TSUNAGI_GRACE`, in seconds. @default 30 s */
 export function gracePeriod(environment: NodeJS.ProcessEnv): number {
-  const given = environment['TSUNAGI_GRACE']
-  if (given === undefined || given === '') return 30_000
-  const seconds = Number(given)
-  if (!Number.isFinite(seconds) || seconds < 0) {
-    throw misuse('ERR_TSUNAGI_OPTION', `TSUNAGI_GRACE is a number of seconds, 0 or more, not "${given}".`)
+  return seconds(environment, 'TSUNAGI_GRACE', 30_000)
+}
+
+function seconds(environment: NodeJS.ProcessEnv, name: string, ms: number): number {
+  const given = environment[name]
+  if (given === undefined || given === '') return ms
+  const number = Number(given)
+  if (!Number.isFinite(number) || number < 0) {
+    throw misuse('ERR_TSUNAGI_OPTION', `${name} is a number of seconds, 0 or more, not "${given}".`)
   }
-  return seconds * 1000
+  return number * 1000
+}
+
+function isOnExit(value: unknown): value is OnExit {
+  return value === 'none' || value === 'hold' || value === 'snapshot'
 }

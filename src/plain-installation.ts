@@ -29,6 +29,8 @@ export class PlainInstallation implements ListenerKeeper {
   readonly servers = new Set<AttachedServer>()
   readonly lifecycle = new Lifecycle()
   readonly gate = new SignalGate()
+  /** Connections end with this process. */
+  readonly exit = undefined
   readonly grace: number
   registered = false
   readonly #attached = new WeakMap<Server, AttachedServer>()
@@ -73,6 +75,9 @@ export class PlainInstallation implements ListenerKeeper {
   }
 
   // ---- ListenerKeeper
+
+  /** What waits for an address are connections. */
+  waits(): undefined {}
 
   listening(attached: AttachedServer): void {
     if (attached.key === '') return // a cluster worker's: the primary has the address

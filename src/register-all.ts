@@ -1,10 +1,10 @@
-import { readFileSync } from 'node:fs'
 import net, { type Server } from 'node:net'
 import { participant } from './attach.js'
 import { AttachedServer } from './attached-server.js'
 import type { Installation } from './installation.js'
 import { resolveOptions } from './options.js'
 import type { PlainInstallation } from './plain-installation.js'
+import { findSupervisor } from './triggers/supervisor.js'
 
 /**
  * What `tsunagi/register` does: every server of the process takes part from its listen() on, without the application knowing. From then on SIGUSR2
@@ -24,8 +24,11 @@ export function register(): () => void {
     this._listen2(...args)
   }
   const processOnReload = () => reloadBySignal(here)
+  here.exit?.watch()
+  // nodemon's SIGUSR2 means to leave.
+  const isFree = findSupervisor(here.env.environment)?.restartSignal !== 'SIGUSR2'
   here.onFirstListener(() => {
-    if (here.registered && !isUnderNodemon()) process.on('SIGUSR2', processOnReload)
+    if (here.registered && isFree) process.on('SIGUSR2', processOnReload)
   })
   return () => {
     prototype._listen2 = original
@@ -39,13 +42,4 @@ function reloadBySignal(here: Installation | PlainInstallation): void {
     return here.env.log('SIGUSR2 is left to the application, which listens for it as well: use reload()')
   const env = here.env.environment['TSUNAGI_RELOAD_ENV'] === 'fresh' ? 'fresh' : 'current'
   here.reload({ env }).catch((error: Error) => here.env.log(error.message))
-}
-
-/** There SIGUSR2 means restart, and nodemon waits for this process to end. */
-function isUnderNodemon(): boolean {
-  try {
-    return readFileSync(`/proc/${process.ppid}/cmdline`, 'latin1').includes('nodemon')
-  } catch {
-    return false
-  }
 }

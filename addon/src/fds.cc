@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -56,6 +57,17 @@ Napi::Value GrowFdTable(const Napi::CallbackInfo& info) {
   return env.Undefined();
 }
 
+// @note tcp_close() in net/ipv4/tcp.c: bytes in the receive queue turn FIN into RST. With MSG_TRUNC a TCP socket drops them without copying (tcp(7)).
+Napi::Value EndConnections(const Napi::CallbackInfo& info) {
+  if (!Accept(info, {{"fds", Kind::kFds}})) return {};
+  constexpr size_t kMost = 1 << 20;
+  for (int fd : FdList(info[0])) {
+    for (int round = 0; round < 16 && recv(fd, nullptr, kMost, MSG_TRUNC | MSG_DONTWAIT) > 0; round++) continue;
+    shutdown(fd, SHUT_WR);
+  }
+  return info.Env().Undefined();
+}
+
 // How many descriptors are open, or -1 with errno.
 // @note st_size of /proc/self/fd is that number since Linux 6.2 (proc_fd_getattr in fs/proc/fd.c), and needs no free descriptor.
 long CountOpenFds() {
@@ -101,6 +113,7 @@ void InitFds(Napi::Env env, Napi::Object exports) {
   Export<CloseFds>(env, exports, "closeFds");
   Export<DuplicateFd>(env, exports, "duplicateFd");
   Export<GrowFdTable>(env, exports, "growFdTable");
+  Export<EndConnections>(env, exports, "endConnections");
   Export<FdLimits>(env, exports, "fdLimits");
   Export<RaiseFdLimit>(env, exports, "raiseFdLimit");
 }

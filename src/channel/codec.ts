@@ -30,7 +30,8 @@ export function decode(frame: Frame): Received {
     throw malformed('it is not msgpack', cause)
   }
   const type = isObject(value) ? value['type'] : undefined
-  if (typeof type !== 'string' || !Object.hasOwn(SHAPES, type)) throw malformed(`its type is ${JSON.stringify(type) ?? 'missing'}`)
+  if (typeof type !== 'string' || !Object.hasOwn(SHAPES, type))
+    throw malformed(`its type is ${typeof type === 'string' ? JSON.stringify(type) : type === undefined ? 'missing' : `a ${typeof type}`}`)
   const shape: Shape = SHAPES[type as MessageType]
   for (const field of Object.keys(shape)) {
     if (!shape[field]?.((value as Record<string, unknown>)[field], frame)) throw malformed(`${type}.${field} has a wrong value`)
@@ -124,6 +125,14 @@ const SHAPES = {
   },
   reload: { timeout: count, env: oneOf('current', 'fresh') },
   reloaded: { successor: count, generation: count, moved: count, staying: list(tuple(text, count), 10_000) },
+  bequest: {
+    pid: count,
+    generation: count,
+    version: text,
+    node: text,
+    leftAt: count,
+    listeners: list(object({ key: text, path: text, backlog: count }), 10_000),
+  },
 } satisfies Record<MessageType, Shape>
 
 /** What one field's check cannot see: columns of the announced length, indexes that exist, descriptors that were announced. */

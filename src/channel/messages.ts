@@ -51,6 +51,7 @@ export type Message =
   | Status
   | Reload
   | Reloaded
+  | Bequest
 
 export type MessageType = Message['type']
 export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
@@ -252,6 +253,22 @@ export interface Reloaded {
   /** Connections that have moved so far, and those that stay, by reason. */
   moved: number
   staying: [string, number][]
+}
+
+/**
+ * First of what a process leaves with a holder where no successor is there yet (see holders/holder.ts); in a keeper's tape it carries the listeners'
+ * descriptors, in order. `fds` and `transfer` follow it.
+ */
+export interface Bequest {
+  type: 'bequest'
+  pid: number
+  generation: number
+  /** Version of tsunagi and of Node, for messages to people. */
+  version: string
+  node: string
+  /** When it was made, ms since 1970. */
+  leftAt: number
+  listeners: { key: string; path: string; backlog: number }[]
 }
 
 /** Bits of the `flags` column. */

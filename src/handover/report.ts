@@ -1,4 +1,5 @@
 import { channel } from 'node:diagnostics_channel'
+import type { HolderName } from '../holders/holder.js'
 import type { Phase } from './phase.js'
 
 /** What happened in one handover, as one side saw it. */
@@ -7,7 +8,10 @@ export interface HandoverReport {
   /** 1 for the first process of a line, one more with each handover; the successor's. */
   generation: number
   predecessor: number
+  /** 0 in the predecessor's report where it left before a successor was there. */
   successor: number
+  /** Who held the connections between the two, where they did not run at the same time. */
+  holder?: HolderName
   /** Address keys of the listeners that moved. */
   listeners: string[]
   /** Connections that moved, and by which rule. */
@@ -106,9 +110,11 @@ export function reportLine(report: HandoverReport): string {
     (sum, phase) => sum + (report.phases[phase as Phase] ?? 0),
     0,
   )
+  const { predecessor, successor, holder } = report
+  const ms = `in ${(frozen / 1000).toFixed(1)} ms`
   const line =
     report.role === 'predecessor'
-      ? `handed ${what} over to pid ${report.successor} in ${(frozen / 1000).toFixed(1)} ms`
-      : `took ${what} over from pid ${report.predecessor} in ${(frozen / 1000).toFixed(1)} ms (generation ${report.generation})`
+      ? `${holder ? `left ${what} with the ${holder}` : `handed ${what} over to pid ${successor}`} ${ms}`
+      : `took ${what} over from ${holder ? `the ${holder}, left by ` : ''}pid ${predecessor} ${ms} (generation ${report.generation})`
   return stayed ? `${line}; ${stayed}` : line
 }

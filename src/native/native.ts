@@ -50,6 +50,8 @@ export interface Native extends RepairNative, PacketHoldNative {
   duplicateFd(fd: number): number
   /** Grows this process's fd table to hold at least `count` descriptors now, so that no later recvmsg waits for the kernel's RCU grace period. Caps silently at the soft RLIMIT_NOFILE. */
   growFdTable(count: number): void
+  /** Ends TCP connections as politely as the kernel can: what nobody has read is thrown away, since closing with it would be a reset, then FIN. The fds stay open. */
+  endConnections(fds: Int32Array): void
   /** Soft and hard RLIMIT_NOFILE and how many descriptors are open now. */
   fdLimits(): { soft: number; hard: number; open: number }
   /** Sets the soft RLIMIT_NOFILE to the hard one. */
@@ -148,6 +150,7 @@ export const NATIVE_NAMES = [
   'closeFds',
   'duplicateFd',
   'growFdTable',
+  'endConnections',
   'fdLimits',
   'raiseFdLimit',
   'watch',

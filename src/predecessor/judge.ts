@@ -15,7 +15,7 @@ export function judge(
   installation: Installation,
   attached: AttachedServer,
   socket: Socket,
-  { whyUnmigratable, isRehearsal }: Scope,
+  { whyUnmigratable, isRehearsal }: Pick<Scope, 'whyUnmigratable' | 'isRehearsal'>,
 ): Verdict {
   const { carried, holds, env } = installation
   if (attached.kind !== 'raw') return drains(attached.kind === 'http' ? 'HTTP connections drain' : 'TLS and HTTP/2 connections drain')

@@ -1,5 +1,8 @@
+import type { Socket } from 'node:net'
+import type { AttachedServer } from '../attached-server.js'
 import type { Installation } from '../installation.js'
 import { fdOf, resumeReading } from '../native/net-internals.js'
+import { judge } from './judge.js'
 
 /**
  * Where server-wide state is carried, a handler that is at work could still change it after it was read. So nothing new is read while handlers
@@ -27,4 +30,33 @@ export function quiesce(installation: Installation, freeze: (thaw: () => void) =
   }
 }
 
+/**
+ * Before this process leaves for good: what is in the middle of something comes to its boundary, for QUIESCE_MS at most, while nothing new is read on
+ * the others. Where nothing is, `freeze` is called at once, before this returns.
+ */
+export function quiesceAll(installation: Installation, servers: ReadonlySet<AttachedServer>, freeze: (thaw: () => void) => void): void {
+  const { finder, env } = installation
+  const found = [...finder.find(servers)].flatMap(([attached, sockets]) => sockets.map((socket) => ({ attached, socket })))
+  const busy = new Set(found.filter(isInTheMiddle))
+  if (busy.size === 0) return freeze(() => {})
+  const idle = found.filter((connection) => !busy.has(connection)).map(({ socket }) => socket)
+  env.native.stopReading(Int32Array.from(idle.map(fdOf).filter((fd) => fd >= 0)))
+  const end = env.now() + QUIESCE_MS
+  const timer = setInterval(() => {
+    for (const connection of busy) if (!isInTheMiddle(connection)) busy.delete(connection)
+    if (busy.size > 0 && env.now() < end) return
+    clearInterval(timer)
+    freeze(() => {
+      for (const socket of idle) if (!socket.destroyed) resumeReading(socket)
+    })
+  }, LOOK_MS)
+
+  function isInTheMiddle({ attached, socket }: { attached: AttachedServer; socket: Socket }): boolean {
+    const verdict = socket.destroyed ? undefined : judge(installation, attached, socket, REHEARSAL)
+    return verdict !== undefined && 'fate' in verdict && verdict.fate === 'later'
+  }
+}
+
 const QUIESCE_MS = 250
+const LOOK_MS = 5
+const REHEARSAL = { whyUnmigratable: () => undefined, isRehearsal: true }

@@ -27,7 +27,7 @@ export class Landing {
     return this.#landed.length
   }
 
-  /** Takes ownership of the descriptors, in their order. */
+  /** Takes ownership of the descriptors, in their order; -1 for a connection that has none. */
   land(fds: readonly number[]): void {
     for (const fd of fds) {
       this.#fds.push(fd)
@@ -76,6 +76,7 @@ export class Landing {
 
   /** The same sockets again, for a predecessor that tries once more. */
   #open(fd: number): Socket | undefined {
+    if (fd < 0) return undefined
     const socket = this.#parked.pop() ?? createParkedSocket(tcpConstructor())
     if (openParkedSocket(socket, fd) && fdOf(socket) === fd) return socket
     this.#native.closeFds(Int32Array.of(fd))

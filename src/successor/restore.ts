@@ -24,6 +24,14 @@ export interface RestoredConnection {
   readable: boolean
 }
 
+/** Where the descriptors come from: see holders/holder.ts. */
+export interface Provenance {
+  readonly failed: ReadonlyMap<number, string>
+  readonly sameSockets: boolean
+}
+
+const FROM_PREDECESSOR: Provenance = { failed: new Map(), sameSockets: true }
+
 export interface Restored {
   readonly connections: RestoredConnection[]
   /** Connections that stay with the predecessor because this side found fault with them. */
@@ -40,8 +48,9 @@ export function restore(
   installation: Pick<Installation, 'carried'>,
   { record, segments, landing }: Arrived,
   servers: ReadonlyMap<string, AttachedServer>,
+  { failed, sameSockets }: Provenance = FROM_PREDECESSOR,
 ): Restored {
-  const refused = new Map<number, string>()
+  const refused = new Map<number, string>(failed)
   landing.inspect()
   const column = {
     server: new Uint16Array(aligned(record.server)),
@@ -61,7 +70,8 @@ export function restore(
     const server = column.server[index] as number
     const attached = attachedServers[server]
     const socket = landing.socket(index)
-    const flaw = attached || server === NO_SERVER ? flawOf(landing, column.verify, index) : 'nobody listens on its address here'
+    const flaw =
+      attached || server === NO_SERVER ? flawOf(landing, sameSockets, column.verify, index) : 'nobody listens on its address here'
     if (flaw || socket === undefined || refused.has(index)) {
       if (!refused.has(index)) refused.set(index, flaw ?? 'its descriptor could not be used')
       continue
@@ -72,7 +82,10 @@ export function restore(
       keepAlive: (flags & CONNECTION_FLAG.keepAlive) !== 0,
     })
     const readable = landing.figure(index, VERIFY_COLUMN.receiveQueue) > 0
-    openAccount(socket, { consumed: column.verify[3 * index] as number, produced: column.verify[3 * index + 1] as number })
+    openAccount(socket, {
+      consumed: landing.figure(index, VERIFY_COLUMN.consumed),
+      produced: landing.figure(index, VERIFY_COLUMN.produced),
+    })
     byIndex[index] = { index, socket, attached, flags, unread: undefined, unsent: undefined, timeout: undefined, readable }
   }
   fillIn(record, segments, byIndex)
@@ -108,10 +121,11 @@ function fillIn(record: Arrived['record'], segments: readonly Uint8Array[], byIn
 }
 
 /** The invariants that hold across a move. The descriptor is trusted, not the message: a mismatch means that they are not of one connection. */
-function flawOf(landing: Landing, verify: Float64Array, index: number): string | undefined {
+function flawOf(landing: Landing, sameSockets: boolean, verify: Float64Array, index: number): string | undefined {
   const state = landing.figure(index, VERIFY_COLUMN.state)
   if (state < 0) return 'its descriptor is not a TCP socket'
   if (!MOVABLE_STATES.has(state)) return 'it is already closing'
+  if (!sameSockets) return undefined
   if (landing.figure(index, VERIFY_COLUMN.identity) !== verify[3 * index + 2]) return 'its descriptor is of another socket than its record'
   if (landing.figure(index, VERIFY_COLUMN.consumed) !== verify[3 * index]) return 'bytes were read from it meanwhile'
   if (landing.figure(index, VERIFY_COLUMN.produced) !== verify[3 * index + 1]) return 'bytes were written to it meanwhile'

@@ -1,3 +1,4 @@
+import type { AttachedServer } from '../attached-server.js'
 import type { MessageOf } from '../channel/messages.js'
 import { TsunagiError } from '../errors.js'
 import { PhaseTimer } from '../handover/report.js'
@@ -69,7 +70,7 @@ function takeTransaction(
     env.fault('successor-after-commit')
     if (inheritance.isFirst) installation.generation = session.generation + 1
     resume(installation, taken, (indexes) => session.tell({ type: 'started', connections: indexes }))
-    if (inheritance.isFirst) serveListeners(installation, session)
+    if (inheritance.isFirst) serveListeners(installation, session.claimed)
     timer.end('resume')
     env.fault('successor-before-resumed')
     session.tell({ type: 'resumed' })
@@ -138,15 +139,15 @@ function restoreOrRefuse(installation: Installation, session: Session, arrived: 
 }
 
 /** The listeners accept here from now on, and the next version finds this process. */
-export function serveListeners(installation: Installation, session: Session): void {
-  for (const attached of session.claimed.values()) {
+export function serveListeners(installation: Installation, claimed: ReadonlyMap<string, AttachedServer>): void {
+  for (const attached of claimed.values()) {
     startAccepting(installation.env.native, attached)
     installation.desk.publish(attached.key)
   }
 }
 
 /** While the predecessor still serves: room for descriptors now, since each doubling of the table waits about 10 ms in the kernel. */
-function makeRoom({ env }: Installation, connections: number): void {
+export function makeRoom({ env }: Installation, connections: number): void {
   env.native.raiseFdLimit()
   const { soft, open } = env.native.fdLimits()
   const needed = open + connections + SPARE_FDS

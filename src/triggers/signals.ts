@@ -11,6 +11,11 @@ export class SignalGate {
   #onLeave: (() => void) | undefined
   #removals: (() => void)[] = []
 
+  /** Whether signals are held back. */
+  get isClosed(): boolean {
+    return this.#isClosed
+  }
+
   /** A successor has come: holds signals back from now on. */
   close(): void {
     if (this.#isClosed) return

@@ -21,7 +21,7 @@ interface Expectation {
 }
 
 /** Before its commit everything is the predecessor's, after it the successor's. */
-const EXPECTED: Record<FaultPoint, Expectation> = {
+const EXPECTED: Record<(typeof FAULT_POINTS)[number], Expectation> = {
   'predecessor-before-freeze': { kill: 'lost', throw: 'predecessor', whileStopped: 'nobody' },
   'predecessor-before-send': { kill: 'lost', throw: 'predecessor', whileStopped: 'nobody' },
   'predecessor-between-batches': { kill: 'lost', throw: 'predecessor', whileStopped: 'nobody' },

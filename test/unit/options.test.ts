@@ -17,8 +17,12 @@ describe('the options of attach()', () => {
 
   it('do not include others, and the message says which there are', () => {
     expect(() => resolveOptions({ polcy: () => 'move' } as never)).toThrow(
-      refusal(/^attach\(\) has no option "polcy"; it knows: policy\.$/),
+      refusal(/^attach\(\) has no option "polcy"; it knows: policy, onExit\.$/),
     )
+  })
+
+  it.each(['keep', true, null])('have no onExit that is %j', (onExit) => {
+    expect(() => resolveOptions({ onExit } as never)).toThrow(refusal(/"onExit" of attach\(\) is 'none', 'hold' or 'snapshot'/))
   })
 
   it.each(['move', true, null])('have no policy that is %j', (policy) => {

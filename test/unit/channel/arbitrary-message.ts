@@ -46,6 +46,14 @@ const plain: { [T in Exclude<MessageType, 'transfer' | 'fds'>]: fc.Arbitrary<Omi
   }),
   reload: fc.record({ timeout: count, env: fc.constantFrom('current', 'fresh') }),
   reloaded: fc.record({ successor: count, generation: count, moved: count, staying: counts }),
+  bequest: fc.record({
+    pid: count,
+    generation: count,
+    version: text,
+    node: text,
+    leftAt: count,
+    listeners: fc.array(fc.record({ key: text, path: text, backlog: count })),
+  }),
 }
 
 export const MESSAGE_TYPES = [...Object.keys(plain), 'fds', 'transfer'] as MessageType[]

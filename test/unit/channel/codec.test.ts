@@ -68,6 +68,8 @@ describe('bytes that no encoder wrote', () => {
     )
   })
 
+  test('may hold a number that JSON cannot express where the type is due', () => attempt(packr.pack({ type: 2n ** 60n })))
+
   test('may follow a whole message without harm to the process', () => attempt(Buffer.concat([packr.pack({ type: 'go' }), packr.pack(1)])))
 })
 

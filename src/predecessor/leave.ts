@@ -1,0 +1,138 @@
+import type { AttachedServer } from '../attached-server.js'
+import type { Phase } from '../handover/phase.js'
+import { type HandoverReport, PhaseTimer, publishReport, reportLine, Tally } from '../handover/report.js'
+import type { Bundle, HolderName, Put } from '../holders/holder.js'
+import { putIntoFirst } from '../holders/holders.js'
+import type { Installation } from '../installation.js'
+import { serverFdOf } from '../native/net-internals.js'
+import type { OnExit } from '../options.js'
+import { VERSION } from '../version.js'
+import { Drain } from './drain.js'
+import { type Frozen, freeze } from './freeze.js'
+import type { LateSink } from './moved-socket.js'
+import { copyDescriptors, type Handed, letGo, release } from './release.js'
+import { type Snapshot, snapshot } from './snapshot.js'
+
+/** What became of this process's connections. */
+export interface Left {
+  readonly put: Put
+  /** What could not be put, and is served until it ends or this process does. */
+  readonly drain: Drain
+}
+
+/**
+ * The predecessor's half where no successor is there: what a live handover would send goes to a holder, and the next start finds it. One synchronous
+ * block, from a signal handler or from process.on('exit'). Until `put` returns nothing of this process has changed; from then on it is silent, and what
+ * its application still writes is dropped: nobody could tell it from a good-bye. `undefined`: nobody took anything, and this process serves on.
+ */
+export function leave(installation: Installation, wishes: ReadonlyMap<AttachedServer, Exclude<OnExit, 'none'>>): Left | undefined {
+  const { env } = installation
+  const timer = new PhaseTimer(env.now)
+  let phase: Phase = 'freeze'
+  try {
+    env.fault('predecessor-before-freeze')
+    const frozen = freezeServers(installation, wishes)
+    if (frozen.listeners.length === 0) return undefined
+    timer.end(phase)
+    phase = 'snapshot'
+    const taken = snapshotMovable(installation, frozen)
+    timer.end(phase)
+    phase = 'send'
+    const copies = copyDescriptors(installation, frozen, taken, NONE_KEPT)
+    env.fault('predecessor-before-put')
+    const onExit = [...wishes.values()].includes('hold') ? 'hold' : 'snapshot'
+    const put = putIntoFirst(installation, onExit, bundle(installation, frozen, taken)) // the commit point: before it nothing has changed, after it nothing is undone
+    if (put === undefined) {
+      env.native.closeFds(Int32Array.from([...copies.listeners, ...copies.connections.values()]))
+      return undefined
+    }
+    env.fault('predecessor-after-put')
+    timer.end(phase)
+    return goSilent(installation, { frozen, snapshot: taken, kept: NONE_KEPT, copies }, put, timer)
+  } catch (error) {
+    env.log(`the connections were not left to the next start, and drain: in phase ${phase}, ${(error as Error).message}`)
+    return undefined
+  }
+}
+
+/** Only servers that ask for it; the others are left as if this library were not there. */
+function freezeServers(installation: Installation, wishes: ReadonlyMap<AttachedServer, unknown>): Frozen {
+  const claimed = new Set([...wishes.keys()].filter(({ key, server }) => key !== '' && serverFdOf(server) >= 0).map(({ key }) => key))
+  const frozen = freeze(installation, { claimed, whyUnmigratable: anyVersion, only: undefined, limit: Number.POSITIVE_INFINITY, more: 0 })
+  return { ...frozen, staying: frozen.staying.filter(({ attached }) => claimed.has(attached.key)), unclaimed: [] }
+}
+
+/** Nobody is there who could say what it can migrate: the successor looks at the versions when it restores. */
+function anyVersion(): undefined {}
+
+/** A connection that turns out not to be movable is not sent at all: a holder would end it at the end of its time. */
+function snapshotMovable(installation: Installation, frozen: Frozen): Snapshot {
+  for (;;) {
+    const taken = snapshot(installation, frozen, 0)
+    if (taken.held.size === 0) return taken
+    const { moving } = frozen
+    for (const [index, reason] of taken.held) {
+      const { socket, attached } = moving[index] as (typeof moving)[number]
+      if (attached) frozen.staying.push({ socket, attached, reason, fate: 'drain' })
+    }
+    const kept = moving.filter(({ attached }, index) => attached && !taken.held.has(index)) // others join again by whoever carries them
+    moving.splice(0, moving.length, ...kept)
+  }
+}
+
+function bundle(installation: Installation, { listeners }: Frozen, { record, segments, fds }: Snapshot): Bundle {
+  return {
+    bequest: {
+      type: 'bequest',
+      pid: process.pid,
+      generation: installation.generation,
+      version: VERSION,
+      node: process.version,
+      leftAt: Date.now(),
+      listeners: listeners.map(({ key, path, backlog }) => ({ key, path, backlog })),
+    },
+    listeners: Int32Array.from(listeners, ({ server }) => serverFdOf(server)),
+    record,
+    segments,
+    fds,
+  }
+}
+
+function goSilent(installation: Installation, handed: Handed, put: Put & { holder: { name: HolderName } }, timer: PhaseTimer): Left {
+  const { frozen, snapshot: taken } = handed
+  installation.timers.mute()
+  letGo(
+    installation,
+    release(installation, handed, () => NOWHERE),
+  )
+  timer.end('commit')
+  installation.desk.close()
+  installation.lifecycle.retire()
+  const drain = new Drain(
+    frozen.staying.map(({ socket }) => socket),
+    frozen.listeners,
+    () => false,
+    () => {},
+  )
+  const tally = new Tally()
+  for (const { rule } of frozen.moving) tally.move(rule)
+  for (const { reason } of frozen.staying) tally.stay(reason)
+  tally.bytes(taken.unreadBytes, taken.unsentBytes, taken.record.graph.length)
+  tally.time(timer.phases)
+  const report: HandoverReport = {
+    role: 'predecessor',
+    generation: installation.generation + 1,
+    predecessor: process.pid,
+    successor: 0,
+    holder: put.holder.name,
+    listeners: frozen.listeners.map(({ key }) => key),
+    ...tally.figures(),
+    unclaimedState: [],
+  }
+  installation.env.log(`${reportLine(report)} (${put.where})`)
+  publishReport(report)
+  return { put, drain }
+}
+
+const NONE_KEPT: ReadonlyMap<number, string> = new Map()
+const NOWHERE: LateSink = { late() {} }
