@@ -15,6 +15,7 @@
         "src/packet_hold.cc",
         "src/raw_packet.cc",
         "src/repair.cc",
+        "src/repair_mode.cc",
         "src/self_test.cc",
         "src/socket_options.cc",
         "src/streams.cc",

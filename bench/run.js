@@ -1,10 +1,12 @@
-// npm run bench [-- handover|steady|start …]: what a handover costs, what it costs when there is none, and what loading costs.
+// npm run bench [-- handover|steady|start|insured …]: what a handover costs, what it costs when there is none, what loading costs, and whether
+// a client notices that its connection was looked at in repair mode.
 // Ratios are against something of the same run: absolute times are those of one machine on one day.
 import { measureHandovers } from './handover/measure.js'
+import { measureInsured } from './insured.js'
 import { measureStart } from './start/measure.js'
 import { measureSteady } from './steady/measure.js'
 
-const sections = { handover, steady, start }
+const sections = { handover, steady, start, insured }
 const chosen = process.argv.slice(2).filter((argument) => argument in sections)
 for (const name of chosen.length > 0 ? chosen : Object.keys(sections)) await sections[name]()
 
@@ -78,6 +80,13 @@ async function start() {
       ratio: ratio.toFixed(2),
     })),
   )
+}
+
+function insured() {
+  console.log(
+    "\nLooking at busy connections in repair mode, one of each kind. Retransmissions are the kernel's count; silences are medians of the laps.\n",
+  )
+  table(measureInsured())
 }
 
 function sum(phases, names) {

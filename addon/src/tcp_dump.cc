@@ -25,6 +25,7 @@
 #include "connection_record.h"
 #include "deadline.h"
 #include "napi_error.h"
+#include "repair_mode.h"
 #include "socket_options.h"
 
 // Newer than the headers of the oldest system this is built on.
@@ -51,6 +52,8 @@ struct Shared {
   socklen_t window_length = 0;
   // Until the kernel says that it has no TCP-AO.
   bool may_have_authentication = true;
+  // Packets are not held and the sockets go on: nothing may be done that the peer could notice.
+  bool live = false;
 };
 
 class Dump {
@@ -186,6 +189,9 @@ class Dump {
   }
 
   Refusal ReadSendQueue() {
+    // While the send queue is selected, what is unsent would be taken for sent when the next acknowledgment comes in, and so be lost until
+    // the peer asks for it again. @note tcp_write_xmit() in net/ipv4/tcp_output.c
+    if (shared_->live && info_.tcpi_notsent_bytes != 0) return kAccepted;
     uint32_t sequence = 0;
     int bytes = 0;
     if (!ReadSequence(TCP_SEND_QUEUE, &sequence) || ioctl(fd_, SIOCOUTQ, &bytes) == -1) return kCallFailed;
@@ -269,26 +275,22 @@ Napi::Value CopyAllQueues(Napi::Env env, const FdList& fds, double* rows, bool w
   return Napi::Uint8Array::New(env, used, buffer, 0);
 }
 
-Napi::Value DumpConnections(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  if (!Accept(info, {{"fds", Kind::kFds}, {"entered", Kind::kFds}, {"withQueues", Kind::kBoolean}})) return {};
-  FdList fds(info[0]);
-  FdList entered(info[1]);
-  if (fds.size() != entered.size()) return ThrowRange(env, "The \"entered\" argument must have one number for each of \"fds\"");
+// Calls `dump` with each fd's own row, tuple and events.
+template <typename DumpOne>
+Napi::Value DumpAll(Napi::Env env, const FdList& fds, Shared* shared, bool with_queues, DumpOne dump_one) {
   Napi::Float64Array figures = Napi::Float64Array::New(env, fds.size() * kColumns);
   Napi::Uint8Array tuples = Napi::Uint8Array::New(env, fds.size() * sizeof(Tuple));
   auto* next_tuple = reinterpret_cast<Tuple*>(tuples.Data());
   double* rows = figures.Data();
-  Shared shared;
   std::vector<pollfd> polled = PollAll(fds);
   for (size_t index = 0; index < fds.size(); index++) {
-    Dump(fds.begin()[index], rows + index * kColumns, next_tuple + index, &shared)
-        .Run(entered.begin()[index], polled[index].revents);
+    Dump dump(fds.begin()[index], rows + index * kColumns, next_tuple + index, shared);
+    dump_one(&dump, index, polled[index].revents);
   }
-  Napi::Value queues = CopyAllQueues(env, fds, rows, info[2].As<Napi::Boolean>());
+  Napi::Value queues = CopyAllQueues(env, fds, rows, with_queues);
   if (env.IsExceptionPending()) return {};
 
-  const std::vector<std::string>& all_names = shared.names.All();
+  const std::vector<std::string>& all_names = shared->names.All();
   Napi::Array names = Napi::Array::New(env, all_names.size());
   for (uint32_t index = 0; index < all_names.size(); index++) names.Set(index, all_names[index]);
   Napi::Object result = Napi::Object::New(env);
@@ -297,6 +299,31 @@ Napi::Value DumpConnections(const Napi::CallbackInfo& info) {
   result.Set("names", names);
   result.Set("queues", queues);
   return result;
+}
+
+Napi::Value DumpConnections(const Napi::CallbackInfo& info) {
+  if (!Accept(info, {{"fds", Kind::kFds}, {"entered", Kind::kFds}, {"withQueues", Kind::kBoolean}})) return {};
+  FdList fds(info[0]);
+  FdList entered(info[1]);
+  if (fds.size() != entered.size()) return ThrowRange(info.Env(), "The \"entered\" argument must have one number for each of \"fds\"");
+  Shared shared;
+  return DumpAll(info.Env(), fds, &shared, info[2].As<Napi::Boolean>(), [&](Dump* dump, size_t index, short events) {
+    dump->Run(entered.begin()[index], events);
+  });
+}
+
+// Each is in repair mode for the few microseconds that its own figures take.
+Napi::Value GlimpseConnections(const Napi::CallbackInfo& info) {
+  if (!Accept(info, {{"fds", Kind::kFds}})) return {};
+  FdList fds(info[0]);
+  Shared shared;
+  shared.live = true;
+  return DumpAll(info.Env(), fds, &shared, false, [&](Dump* dump, size_t index, short events) {
+    int fd = fds.begin()[index];
+    int entered = EnterRepairMode(fd);
+    dump->Run(entered, events);
+    LeaveRepairMode(fd, entered, false);
+  });
 }
 
 // A socket that has no two ends has zeros, which match no packet.
@@ -318,6 +345,7 @@ Napi::Value ConnectionTuples(const Napi::CallbackInfo& info) {
 
 void InitTcpDump(Napi::Env env, Napi::Object exports) {
   Export<DumpConnections>(env, exports, "dumpConnections");
+  Export<GlimpseConnections>(env, exports, "glimpseConnections");
   Export<ConnectionTuples>(env, exports, "connectionTuples");
 }
 

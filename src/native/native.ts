@@ -165,6 +165,7 @@ export const NATIVE_NAMES = [
   'enterRepair',
   'leaveRepair',
   'dumpConnections',
+  'glimpseConnections',
   'connectionTuples',
   'restoreConnections',
   'announceConnections',

@@ -9,6 +9,11 @@ export interface RepairNative {
   leaveRepair(fds: Int32Array, entered: Int32Array, probe: boolean): Int32Array
   /** What the kernel knows of each connection, which stays in repair mode and unchanged. One that cannot be restored has a refusal in its row. `withQueues` copies the bytes too: only under a packet hold. */
   dumpConnections(fds: Int32Array, entered: Int32Array, withQueues: boolean): ConnectionRecord
+  /**
+   * What `dumpConnections` reads but for the queues, of connections that go on meanwhile: each enters repair mode and leaves it again within the call, and
+   * its peer gets nothing of it. sendSequence is NaN where something is unsent: selecting the send queue then would lose segments. EPERM as in `enterRepair`.
+   */
+  glimpseConnections(fds: Int32Array): ConnectionRecord
   /** Local and peer end of each, TUPLE_BYTES bytes each, as `holdAdd` takes them; zeros for what is not connected. */
   connectionTuples(fds: Int32Array): Uint8Array
   /**
