@@ -45,7 +45,7 @@ describePrivileged('net-namespace', 'glimpseConnections', () => {
       const it = await tools.connection('IPv4', { clientReads: false })
       const written = tools.fill(it.fd, patterned(30_000_000, 5))
       await tools.settled(() => tools.inspect(it.fd).sendQueue)
-      const rows = []
+      const rows: ReturnType<typeof tools.rowOf>[] = []
       for (let look = 0; look < 100; look++) rows.push(tools.rowOf(native.glimpseConnections(Int32Array.of(it.fd)).figures))
       it.client.resume()
       await until(() => lengthOf(it.clientGot) === written, 'everything')
