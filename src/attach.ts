@@ -11,7 +11,7 @@ import { PlainInstallation } from './plain-installation.js'
 
 /**
  * Lets a server's connections go on in the next process. Call it before `listen()`, once for each server; a second call does nothing.
- * Plain TCP connections move; those of http, https, tls and http2 servers drain, while their listener moves.
+ * Plain TCP and HTTP/1.1 connections move; those of https, tls and http2 servers drain, while their listener moves.
  *
  * Where connections cannot be moved (another system than Linux, no addon) the server works as ever, and that is said once on stderr.
  *

@@ -8,8 +8,8 @@ export class AttachedServer {
   options: Required<AttachOptions>
   /** Whether somebody attached it: then its connections move without further asking. `register` takes in servers that never heard of it. */
   asked: boolean
-  /** Whether its connections can move today; the others drain. */
-  readonly kind: 'raw' | 'http' | 'other'
+  /** What is spoken on its connections. */
+  readonly kind: 'raw' | 'http' | 'https' | 'other'
   /** Name of the address it listens on, '' while it does not. */
   key = ''
   /** The socket file of a server on a path, '' for any other. */
@@ -39,7 +39,7 @@ export class AttachedServer {
 
 /** Told by what they can do: importing http, tls and http2 for instanceof would load them into every process. */
 function kindOf(server: Server): AttachedServer['kind'] {
-  if ('closeIdleConnections' in server) return 'http'
+  if ('closeIdleConnections' in server) return 'addContext' in server ? 'https' : 'http'
   if ('addContext' in server || server.constructor.name.startsWith('Http2')) return 'other'
   return 'raw'
 }

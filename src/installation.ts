@@ -18,6 +18,7 @@ import { Desk } from './predecessor/desk.js'
 import type { Drain } from './predecessor/drain.js'
 import { ConnectionFinder } from './predecessor/enumerate.js'
 import { RepeatingTimers } from './predecessor/repeating-timers.js'
+import { Protocols } from './protocols/protocols.js'
 import { Resumption } from './successor/resumption.js'
 import { openSession, type Session } from './successor/session.js'
 import { type HeldSession, takeHeld } from './successor/take-held.js'
@@ -39,6 +40,7 @@ export class Installation implements ListenerKeeper {
   readonly lifecycle = new Lifecycle()
   readonly resumption = new Resumption()
   readonly holds = new Holds()
+  readonly protocols = new Protocols()
   readonly moveRule: MoveRule
   /** What the process that started this one as its successor gave it. */
   readonly token: string

@@ -14,6 +14,7 @@ import { gracePeriod } from './options.js'
 import { Drain, stopListening } from './predecessor/drain.js'
 import { ConnectionFinder } from './predecessor/enumerate.js'
 import { RepeatingTimers } from './predecessor/repeating-timers.js'
+import { Protocols } from './protocols/protocols.js'
 import { SignalGate } from './triggers/signals.js'
 import { FIRST_GIVEN_FD, failure, NOT_SERVING, type ReloadOptions, readStartCommand, startNewVersion } from './triggers/spawn.js'
 import { reportBoot } from './triggers/spawned.js'
@@ -28,6 +29,7 @@ export class PlainInstallation implements ListenerKeeper {
   readonly env: Pick<Env, 'log' | 'environment'>
   readonly servers = new Set<AttachedServer>()
   readonly lifecycle = new Lifecycle()
+  readonly protocols = new Protocols()
   readonly gate = new SignalGate()
   /** Connections end with this process. */
   readonly exit = undefined
@@ -144,13 +146,13 @@ export class PlainInstallation implements ListenerKeeper {
     stopListening(listeners)
     this.#timers.mute()
     const drain = new Drain(
-      sockets,
-      this.servers,
+      this,
       () => false,
       () => {
         for (const { server } of this.servers) server.emit('drained')
       },
     )
+    drain.add(sockets)
     leaveAfterStart(this, drain, () => {})
     this.env.log(reportLine(report))
     publishReport(report)

@@ -1,7 +1,7 @@
 import { Packr, Unpackr } from 'msgpackr'
 import { TsunagiError } from '../errors.js'
 import type { Frame } from './frame.js'
-import type { Message, MessageType } from './messages.js'
+import type { Message, MessageOf, MessageType } from './messages.js'
 
 /**
  * The only place that turns messages into bytes and back. Decoding trusts nothing: every field is checked for its kind and every
@@ -33,8 +33,11 @@ export function decode(frame: Frame): Received {
   if (typeof type !== 'string' || !Object.hasOwn(SHAPES, type))
     throw malformed(`its type is ${typeof type === 'string' ? JSON.stringify(type) : type === undefined ? 'missing' : `a ${typeof type}`}`)
   const shape: Shape = SHAPES[type as MessageType]
+  const appended: Record<string, unknown> = APPENDED[type as keyof typeof APPENDED] ?? {}
+  const fields = value as Record<string, unknown>
   for (const field of Object.keys(shape)) {
-    if (!shape[field]?.((value as Record<string, unknown>)[field], frame)) throw malformed(`${type}.${field} has a wrong value`)
+    if (fields[field] === undefined && Object.hasOwn(appended, field)) fields[field] = structuredClone(appended[field])
+    else if (!shape[field]?.(fields[field], frame)) throw malformed(`${type}.${field} has a wrong value`)
   }
   checkColumns(value as Message, frame)
   return { message: value as Message, segments: frame.segments, fds: frame.fds }
@@ -49,6 +52,8 @@ const MAX_TEXT = 4096
 const text: Check = (value) => typeof value === 'string' && value.length <= MAX_TEXT
 const flag: Check = (value) => typeof value === 'boolean'
 const bytes: Check = (value) => value instanceof Uint8Array
+/** Whose kind only somebody else knows: it is looked at there. */
+const anything: Check = () => true
 const count: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0
 const integer: Check = (value) => Number.isSafeInteger(value)
 const connection: Check = (value) => count(value, NO_FRAME) && (value as number) < MAX_CONNECTIONS
@@ -100,6 +105,7 @@ const SHAPES = {
     unsent: list(tuple(connection, blob)),
     graph: bytes,
     required: list(tuple(connection, text)),
+    protocols: list(tuple(connection, text, anything)),
   },
   ack: { refused: list(tuple(connection, text)) },
   nack: { code: text, reason: text },
@@ -107,7 +113,7 @@ const SHAPES = {
   abort: { code: text, reason: text, again: flag },
   started: { connections: list(connection) },
   resumed: {},
-  late: { connection: count, kind: oneOf('write', 'end', 'destroy') },
+  late: { connection: count, kind: oneOf('write', 'end', 'destroy'), detail: anything },
   left: {},
   inquiry: {},
   status: {
@@ -135,6 +141,12 @@ const SHAPES = {
   },
 } satisfies Record<MessageType, Shape>
 
+/** Fields that were appended later, with what a peer means that does not send them. */
+const APPENDED = {
+  transfer: { protocols: [] },
+  late: { detail: null },
+} satisfies { [T in MessageType]?: Partial<MessageOf<T>> }
+
 /** What one field's check cannot see: columns of the announced length, indexes that exist, descriptors that were announced. */
 function checkColumns(message: Message, frame: Frame): void {
   if (message.type === 'fds' && message.count !== frame.fds.length)
@@ -144,7 +156,7 @@ function checkColumns(message: Message, frame: Frame): void {
   if (message.server.length !== 2 * n || message.flags.length !== 2 * n || message.verify.length !== 24 * n) {
     throw malformed('the columns of transfer are not as long as its count says')
   }
-  for (const column of [message.timeouts, message.highWaterMarks, message.unread, message.unsent, message.required]) {
+  for (const column of [message.timeouts, message.highWaterMarks, message.unread, message.unsent, message.required, message.protocols]) {
     if (column.some(([index]) => index >= n)) throw malformed('transfer names a connection beyond its count')
   }
 }

@@ -164,6 +164,8 @@ export interface Transfer {
   graph: Uint8Array
   /** [connection, feature] that the successor must know to take that connection. */
   required: [number, string][]
+  /** [connection, name of its protocol, state] where that is not plain TCP; the state is plain data that only the protocol understands. */
+  protocols: [number, string, unknown][]
 }
 
 export interface Ack {
@@ -205,6 +207,8 @@ export interface Late {
   type: 'late'
   connection: number
   kind: 'write' | 'end' | 'destroy'
+  /** What only the connection's protocol understands, plain data; null for none. */
+  detail: unknown
 }
 
 export interface Left {

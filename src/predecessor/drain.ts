@@ -1,34 +1,52 @@
 import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
+import type { Server, Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
-import { httpMessageOf, serverHandleOf, setServerHandle } from '../native/net-internals.js'
+import { serverHandleOf, serverOf, setServerHandle } from '../native/net-internals.js'
+import type { Protocols } from '../protocols/protocols.js'
+
+/** What draining needs of the installation. */
+interface Draining {
+  readonly servers: ReadonlySet<AttachedServer>
+  readonly protocols: Protocols
+  attachedTo(server: Server): AttachedServer | undefined
+}
 
 /**
  * What is still here after the listeners have gone, until each connection ends by itself or moves after all: a raw connection is served until
  * its peer ends, an HTTP connection until its response is out. At the end of the grace period what is left is ended politely, never reset.
  */
 export class Drain {
+  readonly #installation: Draining
   readonly #left = new Set<Socket>()
   readonly #isMoreToCome: () => boolean
   readonly #onEmpty: () => void
+  #hasTold = false
 
-  constructor(sockets: Iterable<Socket>, servers: Iterable<AttachedServer>, isMoreToCome: () => boolean, onEmpty: () => void) {
+  constructor(installation: Draining, isMoreToCome: () => boolean, onEmpty: () => void) {
+    this.#installation = installation
     this.#isMoreToCome = isMoreToCome
     this.#onEmpty = onEmpty
-    for (const attached of servers) if (attached.kind === 'http') drainHttp(attached.server as HttpServer)
-    this.add(sockets)
+    for (const { kind, server } of installation.servers) if (kind === 'https') drainHttps(server as HttpServer)
   }
 
-  /** Connections that stay as well. */
+  /** Connections that stay for good. */
   add(sockets: Iterable<Socket>): void {
     for (const socket of sockets) {
+      this.keep([socket])
       if (socket.destroyed) continue
-      this.#left.add(socket)
-      socket.once('close', () => this.forget(socket))
-      const response = httpMessageOf(socket)
-      if (response) response.shouldKeepAlive = false
+      const server = serverOf(socket)
+      this.#installation.protocols.of(socket, server ? this.#installation.attachedTo(server) : undefined)?.drain(socket)
     }
     this.#tellIfEmpty()
+  }
+
+  /** Connections that are still here and may move. */
+  keep(sockets: Iterable<Socket>): void {
+    for (const socket of sockets) {
+      if (socket.destroyed || this.#left.has(socket)) continue
+      this.#left.add(socket)
+      socket.once('close', () => this.forget(socket))
+    }
   }
 
   get left(): number {
@@ -45,7 +63,9 @@ export class Drain {
   }
 
   #tellIfEmpty(): void {
-    if (this.#left.size === 0 && !this.#isMoreToCome()) this.#onEmpty()
+    if (this.#hasTold || this.#left.size > 0 || this.#isMoreToCome()) return
+    this.#hasTold = true
+    this.#onEmpty()
   }
 
   /** The grace period is over. */
@@ -78,8 +98,8 @@ export function stopListening(servers: Iterable<AttachedServer>): void {
   }
 }
 
-/** Idle connections end now, the others with their response: it says `Connection: close`. */
-function drainHttp(server: HttpServer): void {
+/** Its connections are under TLS, where the sockets that Node lists do not show their responses: idle ones end now, the others with their response. */
+function drainHttps(server: HttpServer): void {
   server.prependListener('request', serverOnRequest)
   server.closeIdleConnections()
 }

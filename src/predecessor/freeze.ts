@@ -2,6 +2,7 @@ import type { Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
 import type { Installation } from '../installation.js'
 import { fdOf, serverFdOf } from '../native/net-internals.js'
+import type { Protocol } from '../protocols/protocol.js'
 import { type Fate, judge } from './judge.js'
 import type { WhyUnmigratable } from './negotiate.js'
 
@@ -11,6 +12,7 @@ export interface MovingConnection {
   readonly fd: number
   /** `undefined` for a socket that only carried state refers to, such as a proxy's upstream. */
   readonly attached: AttachedServer | undefined
+  readonly protocol: Protocol
   /** What asked for it to move. */
   readonly rule: string
 }
@@ -73,7 +75,7 @@ export function freeze(installation: Installation, scope: Scope): Frozen {
       }
       const verdict = isClaimed ? judge(installation, attached, socket, scope) : UNCLAIMED
       if ('reason' in verdict) frozen.staying.push({ socket, attached, ...verdict })
-      else frozen.moving.push({ socket, fd: fdOf(socket), attached, rule: verdict.rule })
+      else frozen.moving.push({ socket, fd: fdOf(socket), attached, protocol: verdict.protocol, rule: verdict.rule })
     }
   }
   return frozen

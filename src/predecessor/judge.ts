@@ -1,11 +1,11 @@
 import type { Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
 import type { Installation } from '../installation.js'
-import { obstacleOf } from '../protocols/raw.js'
+import type { Protocol } from '../protocols/protocol.js'
 import type { Scope } from './freeze.js'
 
 /** What becomes of one connection: it moves, by the rule that asked for it; or it stays, with the reason and what happens to it then. */
-export type Verdict = { readonly rule: string } | { readonly reason: string; readonly fate: Fate }
+export type Verdict = { readonly rule: string; readonly protocol: Protocol } | { readonly reason: string; readonly fate: Fate }
 
 /** 'later': it moves by itself once what is in the way has passed. */
 export type Fate = 'drain' | 'close' | 'later'
@@ -18,9 +18,10 @@ export function judge(
   { whyUnmigratable, isRehearsal }: Pick<Scope, 'whyUnmigratable' | 'isRehearsal'>,
 ): Verdict {
   const { carried, holds, env } = installation
-  if (attached.kind !== 'raw') return drains(attached.kind === 'http' ? 'HTTP connections drain' : 'TLS and HTTP/2 connections drain')
-  const obstacle = obstacleOf(socket)
-  if (obstacle) return { reason: obstacle.reason, fate: obstacle.passes ? 'later' : 'drain' }
+  const protocol = installation.protocols.of(socket, attached)
+  if (protocol === undefined) return drains(attached.kind === 'http' ? 'its protocol is not known' : 'TLS and HTTP/2 connections drain')
+  const obstacle = protocol.obstacleOf(socket)
+  if (obstacle && !obstacle.passes) return drains(obstacle.reason)
   if (carried.hasConnectionState) {
     for (const [name, { version }] of carried.everythingOf(socket)) {
       const why = whyUnmigratable(name, version)
@@ -35,21 +36,31 @@ export function judge(
     env.log(`policy() threw for a connection, which drains: ${String(error)}`)
     return drains('policy threw')
   }
-  const rule = ruleFor(installation, attached, socket)
-  if (rule === undefined) return drains(NOBODY_ASKED)
-  return holds.isHeld(socket) ? { reason: 'defer() holds it', fate: 'later' } : { rule }
+  const rule = ruleFor(installation, attached, protocol, socket)
+  if (rule === undefined) return drains(nobodyAsked(protocol))
+  if (obstacle) return { reason: obstacle.reason, fate: 'later' }
+  return holds.isHeld(socket) ? { reason: 'defer() holds it', fate: 'later' } : { rule, protocol }
 }
 
 /** A connection of a server that never heard of handovers may stand for state that the next process does not have: somebody has to ask. */
-function ruleFor({ carried, resumption, moveRule }: Installation, attached: AttachedServer, socket: Socket): string | undefined {
+function ruleFor(
+  { carried, resumption, moveRule }: Installation,
+  attached: AttachedServer,
+  protocol: Protocol,
+  socket: Socket,
+): string | undefined {
+  if (protocol.kind === undefined) return protocol.name
   if (attached.asked) return 'attach'
   if (carried.asksFor(socket)) return 'carry'
   if (resumption.hasAsked(socket)) return 'isResumed'
-  return moveRule.asksFor('raw')
+  if (protocol.hasAsked?.(socket)) return 'isResumed'
+  return moveRule.asksFor(protocol.kind)
 }
 
 function drains(reason: string): Verdict {
   return { reason, fate: 'drain' }
 }
 
-const NOBODY_ASKED = 'nobody asked for it to move (TSUNAGI_MOVE=raw, or carry or isResumed in its handler)'
+function nobodyAsked({ kind }: Protocol): string {
+  return `nobody asked for it to move (TSUNAGI_MOVE=${kind}, or carry or isResumed in its handler)`
+}

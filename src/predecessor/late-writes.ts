@@ -1,11 +1,9 @@
 import type { Channel } from '../channel/channel.js'
 import type { Env } from '../env.js'
-import type { LateSink } from './moved-socket.js'
+import type { LateAct, LateSink } from '../protocols/protocol.js'
 
-export interface LateWrite {
+export interface LateWrite extends LateAct {
   readonly index: number
-  readonly kind: 'write' | 'end' | 'destroy'
-  readonly data: Uint8Array
   readonly isRepeating: boolean
 }
 
@@ -27,11 +25,11 @@ export class LateWrites {
 
   sinkFor(index: number): LateSink {
     return {
-      late: (kind, data) => {
+      late: (kind, data, detail = null) => {
         const isRepeating = this.#isRepeating()
         // What an interval writes meanwhile is kept too: it counts if the connection comes back. A caller may reuse its buffer.
-        if (this.#waiting) this.#waiting.push({ index, kind, data: Uint8Array.prototype.slice.call(data), isRepeating })
-        else if (!isRepeating) this.#forward({ index, kind, data, isRepeating })
+        if (this.#waiting) this.#waiting.push({ index, kind, data: Uint8Array.prototype.slice.call(data), detail, isRepeating })
+        else if (!isRepeating) this.#forward({ index, kind, data, detail, isRepeating })
       },
     }
   }
@@ -54,10 +52,10 @@ export class LateWrites {
     return waiting
   }
 
-  #forward({ index, kind, data }: LateWrite): void {
+  #forward({ index, kind, data, detail }: LateWrite): void {
     if (this.#channel.closed) return // the successor has gone, and the connection with it
     try {
-      this.#channel.send({ type: 'late', connection: index, kind }, { segments: data.length > 0 ? [data] : [] })
+      this.#channel.send({ type: 'late', connection: index, kind, detail }, { segments: data.length > 0 ? [data] : [] })
     } catch (error) {
       this.#env.log(`${data.length} late bytes for a moved connection could not be passed on: ${(error as Error).message}`)
       this.#channel.close(error as Error)

@@ -1,16 +1,12 @@
 import type { Socket } from 'node:net'
 import type { Detached } from '../native/net-internals.js'
+import type { LateSink } from '../protocols/protocol.js'
 
 /**
  * What a moved connection looks like to the code of this process that still holds it. It is silent: no event of the connection reaches the
  * application any more. It is open: a handler that was still at work may write or end, and that goes to the successor as what it is, a write of
  * the application. Made by changing the socket's prototype once, so that nothing has to be prepared on the path of ordinary sockets.
  */
-
-/** Takes what the application of this process still does to a moved connection. */
-export interface LateSink {
-  late(kind: 'write' | 'end' | 'destroy', data: Uint8Array): void
-}
 
 /** Turns `socket`, whose handle is gone already, into a moved one. */
 export function becomeMoved(socket: Socket, sink: LateSink, { writableState }: Detached): void {

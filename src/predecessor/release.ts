@@ -17,8 +17,9 @@ import {
   type TcpConstructor,
   type TcpHandle,
 } from '../native/net-internals.js'
+import type { LateSink, Left } from '../protocols/protocol.js'
 import type { Frozen } from './freeze.js'
-import { becomeMoved, type LateSink, unbecomeMoved } from './moved-socket.js'
+import { becomeMoved, unbecomeMoved } from './moved-socket.js'
 import type { Snapshot } from './snapshot.js'
 
 /** What was sent and acked. */
@@ -45,6 +46,8 @@ export interface Released extends Handed {
 interface ReleasedConnection {
   readonly socket: Socket
   readonly detached: Detached
+  /** What its protocol has done to the objects that the application holds. */
+  readonly left: Left
   /** Where the handle had to be closed at once. */
   readonly again: { fd: number; unsent: Uint8Array; before: Account } | undefined
 }
@@ -87,16 +90,17 @@ export function release(installation: Installation, handed: Handed, sinkFor: (in
   native.stopReading(snapshot.fds.filter((_, index) => !kept.has(index)))
   const standIn = deadSocket()
   const connections = new Map<number, ReleasedConnection>()
-  frozen.moving.forEach(({ socket }, index) => {
+  frozen.moving.forEach(({ socket, protocol }, index) => {
     if (kept.has(index)) return
     if (socket.timeout) socket.setTimeout(0)
     const unsent = snapshot.queued.get(index)
     const before = unsent ? accountOf(socket) : NOTHING
     const detached = detach(socket, standIn)
-    becomeMoved(socket, sinkFor(index), detached)
+    const left = protocol.leave(socket, sinkFor(index))
+    becomeMoved(socket, left.socketSink, detached)
     const again = unsent && { fd: copies.connections.get(index) as number, unsent, before }
     if (again) detached.handle.close() // else libuv would go on writing what has moved
-    connections.set(index, { socket, detached, again })
+    connections.set(index, { socket, detached, left, again })
   })
   const listeners = frozen.listeners.map(({ server, path }, i) => {
     const handle = serverHandleOf(server) as TcpHandle & { onconnection: unknown }
@@ -114,8 +118,9 @@ export function release(installation: Installation, handed: Handed, sinkFor: (in
 export function letGo(installation: Installation, { connections, listeners }: Released): void {
   const callbacks: ((error?: Error | null) => void)[] = []
   const bare = listeners.map(({ fd }) => fd)
-  for (const { detached, again } of connections.values()) {
+  for (const { detached, left, again } of connections.values()) {
     for (const callback of pendingWriteCallbacks(detached)) callbacks.push(callback) // there may be more than a call has arguments
+    left.letGo()
     if (again) bare.push(again.fd)
     else detached.handle.close()
   }
@@ -137,12 +142,13 @@ export function takeBack(installation: Installation, released: Released, started
     handle.listen(backlog)
     if (path) installation.env.native.claimPipePath(handle.fd, path)
   })
-  for (const [index, { socket, detached, again }] of released.connections) {
+  for (const [index, { socket, detached, left, again }] of released.connections) {
     unbecomeMoved(socket)
     const isLost = started.has(index)
     // What libuv still held was the dead process's to send: of a connection that it has touched nobody knows how far it came.
     if (again) openAccount(socket, again.before)
     reattach(socket, detached, again && isLost ? { ...again, unsent: new Uint8Array() } : again)
+    left.takeBack()
     if (isLost) socket.destroy()
   }
   for (const [index, full, remaining] of released.snapshot.record.timeouts) {

@@ -5,11 +5,11 @@ import { TsunagiError } from '../errors.js'
 import { isAlive } from '../handover/is-alive.js'
 import { type HandoverReport, publishReport, reportLine, Tally } from '../handover/report.js'
 import type { Installation } from '../installation.js'
+import type { LateSink } from '../protocols/protocol.js'
 import { Drain, endPolitely, stopListening } from './drain.js'
-import type { Scope, StayingConnection } from './freeze.js'
+import type { Scope } from './freeze.js'
 import type { HandedOver } from './hand-over.js'
 import { LateWrites } from './late-writes.js'
-import type { LateSink } from './moved-socket.js'
 import { BATCH, plan } from './plan.js'
 import { letGo, takeBack } from './release.js'
 import { Stragglers } from './stragglers.js'
@@ -34,6 +34,8 @@ export class Settlement {
   #started = new Set<number>()
   /** Sockets that wait for a further batch. */
   readonly #due: Socket[] = []
+  /** Those that the next transaction is about. */
+  #offered: ReadonlySet<Socket> = new Set()
   #drain: Drain | undefined
   #report: HandoverReport | undefined
   /** Moved handles do not hold the loop: without this the process could end before the successor has resumed. */
@@ -45,7 +47,7 @@ export class Settlement {
     this.#peer = peer
     this.#late = new LateWrites(installation.env, peer.channel, () => installation.timers.inside)
     this.#continue = onContinue
-    this.#stragglers = new Stragglers(installation, onContinue)
+    this.#stragglers = new Stragglers(installation, onContinue, (socket) => this.#drain?.add([socket]))
   }
 
   // ---- what to move
@@ -57,6 +59,8 @@ export class Settlement {
   nextScope(): Pick<Scope, 'only' | 'limit' | 'more'> | undefined {
     if (!this.retired || this.#handed) return undefined
     const only = this.#due.length > 0 ? new Set(this.#due.splice(-BATCH)) : this.#stragglers.ready()
+    this.#offered = only
+    if (only.size > 0) this.#keepAlive ??= setTimeout(() => {}, 2 ** 31 - 1) // nobody reads them any more
     return only.size > 0 ? { only, limit: only.size, more: this.#due.length } : undefined
   }
 
@@ -73,10 +77,11 @@ export class Settlement {
 
   committed(handed: HandedOver): void {
     this.#handed = handed
+    this.#offered = new Set() // whatever of them has not moved is judged to stay
     this.#started = new Set()
     this.moved += handed.snapshot.record.count
     this.#late.wait()
-    this.#keepAlive = setTimeout(() => {}, 2 ** 31 - 1)
+    this.#keepAlive ??= setTimeout(() => {}, 2 ** 31 - 1)
     if (!this.retired) this.#installation.timers.mute()
     this.#watchPeer()
   }
@@ -91,14 +96,14 @@ export class Settlement {
     if (handed === undefined)
       throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', 'The successor sent "resumed" without a commit.', { phase: 'resume' })
     this.#handed = undefined
-    clearTimeout(this.#keepAlive)
+    this.#stopKeepingAlive()
     letGo(this.#installation, handed)
     this.#late.flush()
     this.#count(handed)
     if (!this.retired) this.#due.push(...handed.frozen.waiting)
     if (this.retired) this.#drain?.forgetAll(handed.connections.values())
     else this.#retire(handed)
-    this.#see(handed.frozen.staying)
+    this.#see(handed)
     if (this.#due.length === 0) this.#publish()
     // A pause as long as the block was: both processes have their connections to serve between two batches.
     setTimeout(this.#continue, this.#due.length > 0 ? this.#tally.lastBlockMs : 0)
@@ -112,11 +117,16 @@ export class Settlement {
     this.#tally.time(phases)
   }
 
-  /** A later batch has failed: what is left stays here. */
+  /** A later batch has failed, or the successor is gone: what is left stays here. */
   giveUpRest({ message }: Error): void {
-    this.#tally.stay('a batch failed', this.#due.length)
-    this.#installation.env.log(`${this.#due.length} connections stay and drain: ${message}`)
-    this.#drain?.add(this.#due.splice(0))
+    const rest = [...this.#due.splice(0), ...this.#offered, ...this.#stragglers.giveUp()]
+    this.#offered = new Set()
+    this.#stopKeepingAlive()
+    if (rest.length > 0) {
+      this.#tally.stay('a batch failed', rest.length)
+      this.#installation.env.log(`${rest.length} connections stay and drain: ${message}`)
+      this.#drain?.add(rest)
+    }
     this.#publish()
   }
 
@@ -125,14 +135,10 @@ export class Settlement {
   /** The successor serves. From here this process only finishes what it has begun. */
   #retire(handed: HandedOver): void {
     const installation = this.#installation
-    const { frozen, kept } = handed
+    const { frozen } = handed
     this.retired = true
     installation.desk.close()
     installation.env.fault('predecessor-before-drain')
-    const staying = [
-      ...frozen.staying.map(({ socket }) => socket),
-      ...[...kept.keys()].map((index) => frozen.moving[index]?.socket as Socket),
-    ]
     this.#report = {
       role: 'predecessor',
       generation: installation.generation + 1,
@@ -144,8 +150,7 @@ export class Settlement {
     }
     stopListening(frozen.unclaimed)
     this.#drain = new Drain(
-      staying,
-      installation.servers,
+      installation,
       () => this.#due.length > 0,
       () => {
         for (const { server } of installation.servers) server.emit('drained')
@@ -156,10 +161,20 @@ export class Settlement {
     installation.lifecycle.retire()
   }
 
-  /** To those that were judged in this transaction and stay: some move later, some end now. */
-  #see(staying: readonly StayingConnection[]): void {
-    this.#stragglers.watch(staying.filter(({ fate }) => fate === 'later').map(({ socket }) => socket))
-    for (const { socket, fate } of staying) if (fate === 'close') endPolitely(socket)
+  /** To those that were judged in this transaction and stay: some move later, some end now, the others as soon as that is polite. */
+  #see({ frozen, kept }: HandedOver): void {
+    const later = frozen.staying.filter(({ fate }) => fate === 'later').map(({ socket }) => socket)
+    const drain = frozen.staying.filter(({ fate }) => fate === 'drain').map(({ socket }) => socket)
+    for (const index of kept.keys()) drain.push(frozen.moving[index]?.socket as Socket)
+    const close = frozen.staying.filter(({ fate }) => fate === 'close').map(({ socket }) => socket)
+    this.#drain?.keep([...later, ...close])
+    this.#drain?.add([...drain, ...this.#stragglers.watch(later)])
+    for (const socket of close) endPolitely(socket)
+  }
+
+  #stopKeepingAlive(): void {
+    clearTimeout(this.#keepAlive)
+    this.#keepAlive = undefined
   }
 
   /** Once everything that was due has moved. */
@@ -211,7 +226,7 @@ export class Settlement {
 
   /** A channel that closes proves nothing: only the death of the successor gives the connections back. */
   channelOnClose(): void {
-    if (!this.#handed && this.#due.length > 0) this.giveUpRest(new Error('the successor closed the channel.'))
+    if (!this.#handed && this.retired) this.giveUpRest(new Error('the successor closed the channel.'))
   }
 
   #successorOnDeath(): void {
@@ -220,15 +235,13 @@ export class Settlement {
     const handed = this.#handed
     this.#handed = undefined // before the channel closes, which calls back here where there are no pidfds
     this.#peer.channel.close()
-    if (handed === undefined) return this.#due.length > 0 ? this.giveUpRest(new Error('the successor has died.')) : undefined
-    clearTimeout(this.#keepAlive)
+    if (handed === undefined) return this.giveUpRest(new Error('the successor has died.'))
+    this.#stopKeepingAlive()
     const { desk, timers, env } = this.#installation
     takeBack(this.#installation, handed, this.#started)
-    for (const { index, kind, data } of this.#late.takeBack()) {
-      const socket = this.#started.has(index - handed.base) ? undefined : handed.connections.get(index - handed.base)?.socket
-      if (kind === 'write') socket?.write(data)
-      else if (kind === 'end') socket?.end(data)
-      else socket?.destroy()
+    for (const { index, ...act } of this.#late.takeBack()) {
+      const moved = this.#started.has(index - handed.base) ? undefined : handed.frozen.moving[index - handed.base]
+      if (moved) moved.protocol.late(moved.socket, act)
     }
     const lost = this.#started.size
     const error = new TsunagiError(

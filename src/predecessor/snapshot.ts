@@ -17,7 +17,7 @@ import {
   remainingTimeoutOf,
   unreadOf,
 } from '../native/net-internals.js'
-import { obstacleOf } from '../protocols/raw.js'
+import { raw } from '../protocols/raw.js'
 import type { Frozen, MovingConnection } from './freeze.js'
 
 /** Live sockets as data: the record and its raw segments. Nothing of it is touched again. */
@@ -86,8 +86,8 @@ function nameOfRoot({ key }: CarriedRoot): string {
 /** Index of a socket that carried state refers to: of one that moves along from now on, or of nobody for one that stays here. */
 function joinOrLeave(socket: Socket, frozen: Frozen, indexes: Map<object, number>): number {
   const isAccepted = frozen.staying.some((connection) => connection.socket === socket)
-  if (isAccepted || socket.destroyed || obstacleOf(socket) !== undefined) return ABSENT_SOCKET
-  const index = frozen.moving.push({ socket, fd: fdOf(socket), attached: undefined, rule: 'carried state' }) - 1
+  if (isAccepted || socket.destroyed || raw.obstacleOf(socket) !== undefined) return ABSENT_SOCKET
+  const index = frozen.moving.push({ socket, fd: fdOf(socket), attached: undefined, protocol: raw, rule: 'carried state' }) - 1
   indexes.set(socket, index)
   return index
 }
@@ -107,11 +107,13 @@ function snapshotConnections(
   const flags = new Uint16Array(n)
   const timeouts: Transfer['timeouts'] = []
   const highWaterMarks: Transfer['highWaterMarks'] = []
+  const protocols: Transfer['protocols'] = []
+  const required: Transfer['required'] = []
   const unread = new Blobs()
   const unsent = new Blobs(unread.segments)
   const queued = snapshotWriteQueues(native, fds)
   const now = loopNow()
-  moving.forEach(({ socket, attached }, index) => {
+  moving.forEach(({ socket, attached, protocol }, index) => {
     if (held.has(index)) {
       flags[index] = CONNECTION_FLAG.stays
       return
@@ -122,8 +124,14 @@ function snapshotConnections(
     if (socket.readableHighWaterMark !== DEFAULT_HIGH_WATER_MARK || socket.writableHighWaterMark !== DEFAULT_HIGH_WATER_MARK) {
       highWaterMarks.push([index, socket.readableHighWaterMark, socket.writableHighWaterMark])
     }
+    const special = protocol.snapshot(socket)
+    if (protocol !== raw) {
+      protocols.push([index, protocol.name, special?.state ?? null])
+      required.push([index, protocol.name])
+    }
+    // Order matters: what a parser holds was read before what the stream still buffers.
     const bytes = unreadOf(socket)
-    if (bytes) unread.add(index, [bytes])
+    if (bytes || special?.held) unread.add(index, [...(special?.held ?? []), ...(bytes ? [bytes] : [])])
     // Order matters: what libuv holds was written before what the Writable still buffers.
     if (queued.has(index) || socket.writableLength > 0) unsent.add(index, [queued.get(index) ?? NOTHING, ...bufferedWritesOf(socket)])
   })
@@ -141,7 +149,8 @@ function snapshotConnections(
     unread: unread.fields,
     unsent: unsent.fields,
     graph,
-    required: [],
+    required,
+    protocols,
   }
   return { record, segments: unread.segments, fds, queued, held, unreadBytes: unread.bytes, unsentBytes: unsent.bytes }
 }

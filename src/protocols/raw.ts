@@ -1,23 +1,43 @@
 import type { Socket } from 'node:net'
-import { fdOf, hasHttpParser, isPlainTcp, pipesIntoItself } from '../native/net-internals.js'
+import { hasHttpParser, pipesIntoItself, resumeTimeout } from '../native/net-internals.js'
+import { obstacleOfSocket } from './plain-tcp.js'
+import { type Arrival, leaveNothing, type Obstacle, type Protocol } from './protocol.js'
 
 /**
  * A plain TCP connection whose meaning only the application knows. Its boundary is anywhere: whatever was read and not consumed, and
  * written and not sent, moves as bytes. Its one rule: if something of this process still feeds or reads the socket, it stays.
  */
-
-/** Why a raw connection cannot move; `passes` where that ends by itself, and 'unpipe' says so. */
-export interface Obstacle {
-  readonly reason: string
-  readonly passes: boolean
+export const raw: Protocol = {
+  name: 'raw',
+  kind: 'raw',
+  knows: (_socket, attached) => attached === undefined || attached.kind === 'raw',
+  obstacleOf,
+  watch(socket, onPassed) {
+    // Not in the handler that unpipes: what it writes next belongs before the move.
+    const socketOnUnpipe = () => setImmediate(onPassed)
+    socket.on('unpipe', socketOnUnpipe)
+    return () => socket.off('unpipe', socketOnUnpipe)
+  },
+  drain() {}, // it is served until its peer ends
+  snapshot: () => undefined,
+  leave: (_socket, late) => leaveNothing(late),
+  refuse: (_state, attached) => (attached === undefined || attached.kind === 'raw' ? undefined : 'its server speaks another protocol here'),
+  adopt(arrival) {
+    arrival.connect()
+    restoreTimeout(arrival)
+  },
+  late(socket, { kind, data }) {
+    if (kind === 'destroy') socket.destroy()
+    else if (socket.writableEnded) return
+    else if (kind === 'end') socket.end(data)
+    else if (data.length > 0) socket.write(data)
+  },
 }
 
-/** `undefined`: it can move now. */
-export function obstacleOf(socket: Socket): Obstacle | undefined {
-  if (socket.connecting || fdOf(socket) < 0) return { reason: 'it has no kernel socket of its own', passes: false }
-  if (!isPlainTcp(socket)) return { reason: 'it is not plain TCP', passes: false }
+function obstacleOf(socket: Socket): Obstacle | undefined {
+  const obstacle = obstacleOfSocket(socket)
+  if (obstacle) return obstacle
   if (hasHttpParser(socket)) return { reason: 'an HTTP parser reads it', passes: false }
-  if (wrappedByTls(socket)) return { reason: 'TLS was started on it', passes: false }
   if (fedByPipe(socket)) return { reason: 'a stream of this process is piped into it', passes: true }
   return undefined
 }
@@ -32,10 +52,7 @@ function fedByPipe(socket: Socket): boolean {
   return sources > (pipesIntoItself(socket) ? 1 : 0)
 }
 
-/**
- * STARTTLS: from then on bytes go through OpenSSL, which nothing here can move.
- * @note lib/_tls_wrap.js, since 22 lib/internal/tls/wrap.js: a TLSSocket leaves no other trace on the socket it wraps than its error listener.
- */
-function wrappedByTls(socket: Socket): boolean {
-  return socket.listenerCount('error') > 0 && socket.listeners('error').some((listener) => String(listener).includes('_emitTLSError'))
+/** A handler that sets the same timeout, as it did when the connection was new, does not mean to start it again. */
+function restoreTimeout({ socket, timeout }: Arrival): void {
+  if (timeout && (!socket.timeout || socket.timeout === timeout.full)) resumeTimeout(socket, timeout.full, timeout.remaining)
 }

@@ -3,7 +3,7 @@ import type { Received } from '../channel/codec.js'
 import type { MessageOf } from '../channel/messages.js'
 import { type PhaseTimer, publishReport, reportLine, Tally } from '../handover/report.js'
 import type { Installation } from '../installation.js'
-import { deliverLate } from './late-writes.js'
+import type { Protocol } from '../protocols/protocol.js'
 import type { Aborted, Arrived } from './receive.js'
 import type { Restored } from './restore.js'
 import type { Session } from './session.js'
@@ -12,7 +12,7 @@ import type { Session } from './session.js'
 export class Inheritance {
   readonly #installation: Installation
   readonly #session: Session
-  readonly #sockets = new Map<number, Socket>()
+  readonly #sockets = new Map<number, { readonly socket: Socket; readonly protocol: Protocol }>()
   readonly #tally = new Tally()
   readonly #unclaimedState: string[] = []
   isFirst = true
@@ -26,8 +26,8 @@ export class Inheritance {
   /** After a transaction has been resumed. */
   take({ record }: Arrived, { connections, refused, unclaimedState }: Restored, timer: PhaseTimer): void {
     let [unreadBytes, unsentBytes] = [0, 0]
-    for (const { index, socket, unread, unsent } of connections) {
-      this.#sockets.set(record.base + index, socket)
+    for (const { index, socket, protocol, unread, unsent } of connections) {
+      this.#sockets.set(record.base + index, { socket, protocol })
       if (unread) unreadBytes += sum(unread)
       if (unsent) unsentBytes += sum(unsent)
     }
@@ -68,7 +68,13 @@ export class Inheritance {
   deliver({ message, segments, fds }: Received): void {
     this.#session.channel.closeFds(fds)
     if (message.type === 'left') this.#session.close()
-    else if (message.type === 'late') deliverLate(this.#sockets.get(message.connection), message.kind, segments[0])
+    else if (message.type === 'late') this.#deliverLate(message, segments[0] ?? new Uint8Array())
+  }
+
+  /** As the application would do it here, in order. */
+  #deliverLate({ connection, kind, detail }: MessageOf<'late'>, data: Uint8Array): void {
+    const moved = this.#sockets.get(connection)
+    if (moved && !moved.socket.destroyed) moved.protocol.late(moved.socket, { kind, data, detail })
   }
 
   #report(): void {

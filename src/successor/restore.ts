@@ -8,6 +8,8 @@ import { openAccount } from '../handover/account.js'
 import type { Installation } from '../installation.js'
 import { VERIFY_COLUMN } from '../native/native.js'
 import { configureParkedSocket, setHighWaterMarks } from '../native/net-internals.js'
+import type { Protocol } from '../protocols/protocol.js'
+import { raw } from '../protocols/raw.js'
 import type { Landing } from './landing.js'
 import type { Arrived } from './receive.js'
 
@@ -16,6 +18,8 @@ export interface RestoredConnection {
   readonly index: number
   readonly socket: Socket
   readonly attached: AttachedServer | undefined
+  readonly protocol: Protocol
+  readonly state: unknown
   readonly flags: number
   unread: Uint8Array[] | undefined
   unsent: Uint8Array[] | undefined
@@ -45,7 +49,7 @@ export interface Restored {
  * does not fit is refused alone; what concerns all of them throws. Nothing that the application holds has changed when this returns.
  */
 export function restore(
-  installation: Pick<Installation, 'carried'>,
+  installation: Pick<Installation, 'carried' | 'protocols'>,
   { record, segments, landing }: Arrived,
   servers: ReadonlyMap<string, AttachedServer>,
   { failed, sameSockets }: Provenance = FROM_PREDECESSOR,
@@ -58,7 +62,10 @@ export function restore(
     verify: new Float64Array(aligned(record.verify)),
   }
   const attachedServers = record.servers.map((key) => servers.get(key))
-  for (const [index, feature] of record.required) refused.set(index, `it needs "${feature}", which this version does not know`)
+  for (const [index, feature] of record.required) {
+    if (installation.protocols.named(feature) === undefined) refused.set(index, `it needs "${feature}", which this version does not know`)
+  }
+  const special = new Map(record.protocols.map(([index, name, state]) => [index, { name, state }]))
 
   const byIndex: (RestoredConnection | undefined)[] = new Array(record.count)
   for (let index = 0; index < record.count; index++) {
@@ -70,8 +77,12 @@ export function restore(
     const server = column.server[index] as number
     const attached = attachedServers[server]
     const socket = landing.socket(index)
+    const { name = raw.name, state = null } = special.get(index) ?? {}
+    const protocol = installation.protocols.named(name) ?? raw // an unknown one is required and refused by now
     const flaw =
-      attached || server === NO_SERVER ? flawOf(landing, sameSockets, column.verify, index) : 'nobody listens on its address here'
+      attached || server === NO_SERVER
+        ? (flawOf(landing, sameSockets, column.verify, index) ?? protocol.refuse(state, attached))
+        : 'nobody listens on its address here'
     if (flaw || socket === undefined || refused.has(index)) {
       if (!refused.has(index)) refused.set(index, flaw ?? 'its descriptor could not be used')
       continue
@@ -86,7 +97,7 @@ export function restore(
       consumed: landing.figure(index, VERIFY_COLUMN.consumed),
       produced: landing.figure(index, VERIFY_COLUMN.produced),
     })
-    byIndex[index] = { index, socket, attached, flags, unread: undefined, unsent: undefined, timeout: undefined, readable }
+    byIndex[index] = { index, socket, attached, protocol, state, flags, unread: undefined, unsent: undefined, timeout: undefined, readable }
   }
   fillIn(record, segments, byIndex)
   const unclaimedState: string[] = []

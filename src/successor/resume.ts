@@ -1,7 +1,7 @@
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import { CONNECTION_FLAG } from '../channel/messages.js'
 import type { Installation } from '../installation.js'
-import { assignServer, markEnded, resumeTimeout, setNeedDrain, startReading } from '../native/net-internals.js'
+import { assignServer, markEnded, setNeedDrain, startReading } from '../native/net-internals.js'
 import type { Restored, RestoredConnection } from './restore.js'
 
 /**
@@ -41,7 +41,8 @@ function resumeOrClose(installation: Resuming, connection: RestoredConnection): 
   }
 }
 
-function resumeConnection(installation: Resuming, { socket, attached, flags, unread, unsent, timeout }: RestoredConnection): void {
+function resumeConnection(installation: Resuming, connection: RestoredConnection): void {
+  const { socket, attached, protocol, state, flags, unread, unsent, timeout } = connection
   if (unread) for (const bytes of unread.reverse()) socket.unshift(bytes)
   if (unsent) for (const bytes of unsent) socket.write(bytes)
   if (flags & CONNECTION_FLAG.needDrain && socket.writableLength > 0) setNeedDrain(socket, true)
@@ -51,10 +52,9 @@ function resumeConnection(installation: Resuming, { socket, attached, flags, unr
   if (!attached) return installation.resumption.adopt(socket)
   const { server } = attached
   assignServer(socket, server)
-  installation.resumption.runHandler(socket, () => server.emit('connection', socket))
+  const connect = () => installation.resumption.runHandler(socket, () => server.emit('connection', socket))
+  protocol.adopt({ socket, server, timeout, connect }, state)
   if (serverSocketChannel.hasSubscribers) serverSocketChannel.publish({ socket })
-  // A handler that sets the same timeout, as it did when the connection was new, does not mean to start it again.
-  if (timeout && (!socket.timeout || socket.timeout === timeout.full)) resumeTimeout(socket, timeout.full, timeout.remaining)
   if (!(flags & CONNECTION_FLAG.endEmitted)) startReading(socket)
 }
 

@@ -12,6 +12,7 @@ import { fdOf } from '../native/net-internals.js'
 import { resolveOptions } from '../options.js'
 import type { Frozen } from '../predecessor/freeze.js'
 import { snapshot } from '../predecessor/snapshot.js'
+import { raw } from '../protocols/raw.js'
 import { Landing } from './landing.js'
 import { restore } from './restore.js'
 import { resume } from './resume.js'
@@ -65,8 +66,13 @@ async function connectPairs(server: Server, clients: Socket[], sockets: Socket[]
   }
 }
 
-function rehearse({ env, resumption }: Installation, attached: AttachedServer, sockets: readonly Socket[], carried: CarriedState): void {
-  const moving = sockets.map((socket) => ({ socket, fd: fdOf(socket), attached, rule: '' }))
+function rehearse(
+  { env, protocols, resumption }: Installation,
+  attached: AttachedServer,
+  sockets: readonly Socket[],
+  carried: CarriedState,
+): void {
+  const moving = sockets.map((socket) => ({ socket, fd: fdOf(socket), attached, protocol: raw, rule: '' }))
   const frozen: Frozen = { moving, staying: [], waiting: [], servers: [attached], listeners: [], unclaimed: [] }
   settleAccounts(env.native, sockets)
   const { record } = snapshot({ env, carried }, frozen, 0)
@@ -76,7 +82,7 @@ function rehearse({ env, resumption }: Installation, attached: AttachedServer, s
   landing.land(sockets.map((socket) => env.native.duplicateFd(fdOf(socket))))
   try {
     const arrived = { record: received.message as MessageOf<'transfer'>, segments: received.segments, landing }
-    const restored = restore({ carried }, arrived, new Map([[attached.key, attached]]))
+    const restored = restore({ carried, protocols }, arrived, new Map([[attached.key, attached]]))
     resume({ resumption, env: { ...env, fault: ignore } }, restored, ignore)
     for (const { socket } of restored.connections) {
       carried.carry(socket, 'session', initialState, {})

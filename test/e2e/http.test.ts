@@ -2,6 +2,7 @@ import { once } from 'node:events'
 import { Agent, get, type IncomingMessage } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { pattern } from '../fixtures/pattern.mjs'
 import { Client } from '../helpers/client.js'
 import { Line } from '../helpers/process.js'
 
@@ -27,10 +28,10 @@ describe('an attached http.Server', () => {
     expect(answers[0]).toBe(String(first.pid))
   })
 
-  it('answers what is in flight, and closes after it', async () => {
+  it('serves what is in flight on, and the connection moves behind it', async () => {
     const line = await Line.start('http.mjs')
     const predecessor = line.current
-    const agent = new Agent({ keepAlive: true })
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 })
     onTestFinished(() => agent.destroy())
     const slow = request(line.port, '/slow', agent)
     await predecessor.until('busy')
@@ -38,20 +39,120 @@ describe('an attached http.Server', () => {
     expect(await answer(await request(line.port, '/'))).toBe(String(line.current.pid))
     predecessor.tell('release')
     const response = await slow
-    expect(response.headers.connection).toBe('close')
+    expect(response.headers.connection).toBe('keep-alive')
+    const { socket } = response
     expect(await answer(response)).toBe(String(predecessor.pid))
+    const next = await request(line.port, '/', agent)
+    expect(next.socket).toBe(socket)
+    expect(await answer(next)).toBe(String(line.current.pid))
     expect((await predecessor.exited).code).toBe(0)
   })
 
-  it('closes idle keep-alive connections politely', async () => {
+  it('keeps idle keep-alive connections through three generations', async () => {
     const line = await Line.start('http.mjs')
+    const clients = await Client.connectMany(20, line.port)
+    for (let generation = 0; generation < 4; generation++) {
+      if (generation > 0) await line.next()
+      for (const client of clients) await ask(client, '/', line.current.pid)
+    }
+    const [report] = line.generations[0]?.all('handover') ?? []
+    expect(report).toMatchObject({ moved: 20, movedBy: [{ rule: 'http', connections: 20 }], stayed: [] })
+    for (const { seen } of clients) expect(seen).toEqual([])
+  })
+
+  it('takes a connection for idle, not for one that sends nothing: no 408, and closeIdleConnections and getConnections are right', async () => {
+    const line = await Line.start('http.mjs', { mode: { headersTimeout: 50, connectionsCheckingInterval: 20, keepAliveTimeout: 60_000 } })
     const client = await Client.connect(line.port)
-    client.send('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n')
-    while ((await client.line()) !== '\r') {}
-    await client.expect(String(line.current.pid))
+    await ask(client, '/', line.current.pid)
+    const successor = await line.next()
+    successor.tell('count')
+    expect(await successor.until('counted')).toMatchObject({ connections: 1 })
+    successor.tell('check') // several rounds of the server's look for clients that are too slow
+    await successor.until('checked')
+    expect(client.seen).toEqual([])
+    await ask(client, '/', successor.pid)
+    successor.tell('close idle')
+    await client.expectEnd()
+    expect(client.seen).toEqual(['end'])
+  })
+
+  it('lets the keep-alive timeout run on', async () => {
+    const line = await Line.start('http.mjs', { mode: { keepAliveTimeout: 2_000, keepAliveTimeoutBuffer: 0 } })
+    const client = await Client.connect(line.port)
+    await ask(client, '/', line.current.pid)
+    const since = performance.now()
+    await line.next()
+    await client.expectEnd()
+    // 1 s is the buffer of Node 20; a timeout that starts again would be seen from the handover on.
+    expect(performance.now() - since).toBeLessThan(3_900)
+    expect(client.seen).toEqual(['end'])
+  })
+
+  it('answers pipelined requests in order, whoever has them', async () => {
+    const line = await Line.start('http.mjs')
+    const predecessor = line.current
+    const client = await Client.connect(line.port)
+    client.send(`${asking('/slow')}${asking('/a')}${asking('/b')}`)
+    await predecessor.until('busy')
+    await line.nextWhileDraining()
+    client.send(asking('/c'))
+    predecessor.tell('release')
+    await head(client)
+    await client.expect(String(predecessor.pid))
+    for (const path of ['/a', '/b']) expect(await head(client)).toMatchObject({ path, pid: predecessor.pid })
+    expect(await head(client)).toMatchObject({ path: '/c' })
+    expect((await predecessor.exited).code).toBe(0)
+    expect(client.seen).toEqual([])
+  })
+
+  it('moves a response that is out but for a client that reads slowly', async () => {
+    const line = await Line.start('http.mjs')
+    const predecessor = line.current
+    const client = await Client.connect(line.port, { idle: true })
+    client.send(asking('/large'))
+    await predecessor.until('answered')
+    await line.next()
+    expect(line.current.all('resumed')[0]).toMatchObject({ moved: 1 })
+    expect(predecessor.all('finish')).toMatchObject([{ path: '/large' }])
+    await head(client)
+    await client.expect(pattern(30_000_000))
+    await ask(client, '/', line.current.pid)
+    expect(client.seen).toEqual([])
+  })
+
+  it('ends the connection behind such a response where the client has asked for that', async () => {
+    const line = await Line.start('http.mjs')
+    const client = await Client.connect(line.port, { idle: true })
+    client.send('GET /large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n')
+    await line.current.until('answered')
+    await line.next()
+    await head(client)
+    await client.expect(pattern(30_000_000))
+    await client.expectEnd()
+    expect(client.seen).toEqual(['end'])
+  })
+
+  it('closes idle connections politely where the policy lets them drain', async () => {
+    const line = await Line.start('http.mjs', { mode: { policy: 'drain' } })
+    const client = await Client.connect(line.port)
+    await ask(client, '/', line.current.pid)
     await line.next()
     await client.expectEnd()
     expect(client.seen).toEqual(['end'])
+  })
+
+  it('says Connection: close to what is in flight where the policy lets it drain', async () => {
+    const line = await Line.start('http.mjs', { mode: { policy: 'drain' } })
+    const predecessor = line.current
+    const client = await Client.connect(line.port)
+    client.send(asking('/slow'))
+    await predecessor.until('busy')
+    await line.nextWhileDraining()
+    predecessor.tell('release')
+    expect((await head(client)).lines).toContain('Connection: close')
+    await client.expect(String(predecessor.pid))
+    await client.expectEnd()
+    expect((await predecessor.exited).code).toBe(0)
   })
 })
 
@@ -63,4 +164,24 @@ async function request(port: number, path: string, agent: Agent | false = false)
 async function answer(response: IncomingMessage): Promise<string> {
   expect(response.statusCode).toBe(200)
   return text(response)
+}
+
+function asking(path: string): string {
+  return `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`
+}
+
+/** One request on a connection that stays open; it is answered by the process with this pid. */
+async function ask(client: Client, path: string, pid: number): Promise<void> {
+  client.send(asking(path))
+  const { lines } = await head(client)
+  await client.expect(String(pid))
+  expect(lines[0]).toBe('HTTP/1.1 200 OK')
+}
+
+/** The next response, its head and, but for /large, its body. */
+async function head(client: Client) {
+  const lines: string[] = []
+  for (let line = await client.line(); line !== '\r'; line = await client.line()) lines.push(line.trim())
+  const value = (name: string) => lines.find((line) => line.toLowerCase().startsWith(`${name}: `))?.slice(name.length + 2)
+  return { lines, path: value('x-path'), pid: Number(value('x-pid')) }
 }

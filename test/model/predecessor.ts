@@ -345,6 +345,7 @@ function snapshot({ predecessor, consumed, answered }: State): { record: Transfe
     unread: blobs(predecessor.unread),
     graph: new Uint8Array(),
     required: [],
+    protocols: [],
   }
   return { record, segments }
 }

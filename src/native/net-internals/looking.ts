@@ -9,9 +9,6 @@ export function fdOf(socket: Socket): number {
 }
 
 export const serverOf = (socket: Socket): Server | null => internals(socket)._server
-/** The response that an HTTP connection is busy with. */
-export const httpMessageOf = (socket: Socket): { shouldKeepAlive: boolean } | null => internals(socket)._httpMessage ?? null
-export const hasHttpParser = (socket: Socket): boolean => internals(socket).parser != null
 /** Whether its handle is one of libuv's TCP handles, not TLS or something else on top of one. */
 export const isPlainTcp = (socket: Socket): boolean => internals(socket)._handle?.constructor.name === 'TCP'
 

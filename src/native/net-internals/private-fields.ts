@@ -57,7 +57,7 @@ export interface SocketInternals {
   server: Server | null
   connecting: boolean
   parser?: unknown
-  _httpMessage?: { shouldKeepAlive: boolean } | null
+  _httpMessage?: unknown
 }
 
 export interface ServerInternals {

@@ -5,6 +5,14 @@ import type { MessageOf, MessageType } from '../../../src/channel/messages.js'
 const text = fc.string({ maxLength: 40 })
 const count = fc.nat()
 const number = fc.nat({ max: 2 ** 22 - 1 })
+/** What a protocol may say of itself: nothing that msgpack gives back as something else. */
+const plainData = fc.oneof(
+  fc.constant(null),
+  text,
+  count,
+  fc.array(fc.tuple(text, count), { maxLength: 3 }),
+  fc.record({ head: text, last: fc.boolean() }),
+)
 const refused = fc.array(fc.tuple(number, text), { maxLength: 5 })
 const counts = fc.array(fc.tuple(text, count), { maxLength: 5 })
 
@@ -28,7 +36,7 @@ const plain: { [T in Exclude<MessageType, 'transfer' | 'fds'>]: fc.Arbitrary<Omi
   abort: fc.record({ code: text, reason: text, again: fc.boolean() }),
   started: fc.record({ connections: fc.array(number) }),
   resumed: fc.constant({}),
-  late: fc.record({ connection: number, kind: fc.constantFrom('write', 'end', 'destroy') }),
+  late: fc.record({ connection: number, kind: fc.constantFrom('write', 'end', 'destroy'), detail: plainData }),
   left: fc.constant({}),
   inquiry: fc.constant({}),
   status: fc.record({
@@ -91,6 +99,7 @@ const transfer: fc.Arbitrary<Received> = fc
         unsent: fc.array(fc.tuple(connection, blob)),
         graph: fc.uint8Array({ maxLength: 30 }),
         required: fc.array(fc.tuple(connection, text)),
+        protocols: fc.array(fc.tuple(connection, text, plainData)),
       })
       .map((fields) => ({ message: { type: 'transfer', count: n, ...fields }, segments, fds: [] }))
   })

@@ -47,9 +47,9 @@ const headOf = (message: Message, fds: number[] = []) => {
 describe('receive', () => {
   test('gives a message with its segments and descriptors', () => {
     const { near, far } = connected()
-    far.send({ type: 'late', connection: 3, kind: 'write' }, { segments: [Buffer.from('bytes')], fds: [8, 9] })
+    far.send({ type: 'late', connection: 3, kind: 'write', detail: null }, { segments: [Buffer.from('bytes')], fds: [8, 9] })
     const received = near.receive(0)
-    expect(received?.message).toEqual({ type: 'late', connection: 3, kind: 'write' })
+    expect(received?.message).toEqual({ type: 'late', connection: 3, kind: 'write', detail: null })
     expect(Buffer.from(received?.segments[0] as Uint8Array).toString()).toBe('bytes')
     expect(received?.fds).toEqual([8, 9])
   })

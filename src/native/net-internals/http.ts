@@ -1,0 +1,87 @@
+import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http'
+import type { Server, Socket } from 'node:net'
+import { internals, symbolValue } from './private-fields.js'
+
+/* What an HTTP/1.1 connection shows of itself. @note lib/_http_server.js, lib/_http_common.js and src/node_http_parser.cc of Node 20 to 26. */
+
+/** llhttp as Node wraps it. One for each connection, from its accept to its upgrade or end. */
+export interface HttpParser {
+  /** The last request that was parsed and whose response is not out. */
+  incoming: IncomingMessage | null
+  onIncoming: ((request: IncomingMessage, shouldKeepAlive: boolean) => number) | null
+  _consumed: boolean
+  execute(bytes: Uint8Array): number | Error
+  unconsume(): void
+  remove(): void
+  close(): void
+}
+
+interface ConnectionsList {
+  all(): HttpParser[]
+  idle(): HttpParser[]
+}
+
+/** What Node keeps of a response that is not public. */
+export type Response = ServerResponse & {
+  _last: boolean
+  readonly outputData: readonly unknown[]
+  /** Its own copy of whether end() was called. */
+  readonly finished: boolean
+}
+
+export const hasHttpParser = (socket: Socket): boolean => internals(socket).parser != null
+export const parserOf = (socket: Socket): HttpParser | null => (internals(socket).parser as HttpParser | null | undefined) ?? null
+/** The response that an HTTP connection is busy with. */
+export const httpMessageOf = (socket: Socket): Response | null => (internals(socket)._httpMessage as Response | null | undefined) ?? null
+/** Whether Node has stopped reading requests, because responses are not taken. */
+export const isThrottled = (socket: Socket): boolean => (socket as Socket & { _paused?: boolean })._paused === true
+
+/** Parsers that stand between two messages, those whose response is under way included. Before 26 one that has seen no byte yet is not among them. */
+export function idleParsers(server: Server): Set<HttpParser> {
+  const list = symbolValue(server, server, 'http.server.connections') as ConnectionsList | undefined
+  return new Set(list?.idle())
+}
+
+/**
+ * Tells a parser that it has had a request: else Node takes a connection that has come with nothing to read for a client that
+ * connects and stays silent, and answers 408.
+ */
+export function primeParser(parser: HttpParser): void {
+  const { onIncoming } = parser
+  parser.onIncoming = () => 0
+  const parsed = parser.execute(PRIMER)
+  parser.onIncoming = onIncoming
+  parser.incoming = null
+  if (parsed instanceof Error) throw parsed
+}
+
+/** Calls back once, when the head of the next request is complete and before the application sees it; requests to upgrade are among them. */
+export function onNextRequest(parser: HttpParser, callback: () => void): void {
+  const { onIncoming } = parser
+  parser.onIncoming = function nextOnIncoming(request, shouldKeepAlive) {
+    parser.onIncoming = onIncoming
+    callback()
+    return onIncoming?.call(parser, request, shouldKeepAlive) ?? 0
+  }
+}
+
+/** Lets go of the parser of a connection that has moved: server.closeIdleConnections() and the timeouts of the server do not see it any more. */
+export function dropParser(socket: Socket, parser: HttpParser): void {
+  if (parser._consumed) parser.unconsume()
+  parser._consumed = false
+  parser.remove()
+  internals(socket).parser = null
+  setImmediate(() => parser.close()) // its stack may not have unwound
+}
+
+/** Stops reading natively, so that what Node believes about it stays true for `resumeReading`. */
+export function stopReading(socket: Socket): void {
+  internals(socket)._handle?.readStop()
+}
+
+/** Milliseconds that this server lets a connection stay idle, beyond what it says to the client. @note HTTP_SERVER_KEEP_ALIVE_TIMEOUT_BUFFER. */
+export function keepAliveTimeoutOf(server: HttpServer & { keepAliveTimeoutBuffer?: number }): number {
+  return server.keepAliveTimeout ? server.keepAliveTimeout + (server.keepAliveTimeoutBuffer ?? 1_000) : 0
+}
+
+const PRIMER = Buffer.from('GET / HTTP/1.1\r\n\r\n', 'latin1')

@@ -1,0 +1,25 @@
+import type { Socket } from 'node:net'
+import type { AttachedServer } from '../attached-server.js'
+import { http } from './http.js'
+import type { Protocol } from './protocol.js'
+import { raw } from './raw.js'
+
+/** The protocols of this process, the most particular first: what nobody before `raw` knows is asked there. */
+export class Protocols {
+  readonly #all: Protocol[] = [http, raw]
+
+  /** Takes in a protocol that comes before those that are here. Returns how to take it out again. */
+  add(protocol: Protocol): () => void {
+    this.#all.unshift(protocol)
+    return () => this.#all.splice(this.#all.indexOf(protocol), 1)
+  }
+
+  /** Whose connection this is now; `undefined` for one that nothing here understands: it drains. */
+  of(socket: Socket, attached: AttachedServer | undefined): Protocol | undefined {
+    return this.#all.find((protocol) => protocol.knows(socket, attached))
+  }
+
+  named(name: string): Protocol | undefined {
+    return this.#all.find((protocol) => protocol.name === name)
+  }
+}
