@@ -6,10 +6,10 @@ import { putIntoFirst } from '../holders/holders.js'
 import type { Installation } from '../installation.js'
 import { serverFdOf } from '../native/net-internals.js'
 import type { OnExit } from '../options.js'
+import { DISCARD } from '../protocols/protocol.js'
 import { VERSION } from '../version.js'
 import { Drain } from './drain.js'
 import { type Frozen, freeze } from './freeze.js'
-import type { LateSink } from './moved-socket.js'
 import { copyDescriptors, type Handed, letGo, release } from './release.js'
 import { type Snapshot, snapshot } from './snapshot.js'
 
@@ -103,17 +103,17 @@ function goSilent(installation: Installation, handed: Handed, put: Put & { holde
   installation.timers.mute()
   letGo(
     installation,
-    release(installation, handed, () => NOWHERE),
+    release(installation, handed, () => DISCARD),
   )
   timer.end('commit')
   installation.desk.close()
   installation.lifecycle.retire()
   const drain = new Drain(
-    frozen.staying.map(({ socket }) => socket),
-    frozen.listeners,
+    { protocols: installation.protocols, servers: new Set(frozen.listeners), attachedTo: (server) => installation.attachedTo(server) },
     () => false,
     () => {},
   )
+  drain.add(frozen.staying.map(({ socket }) => socket))
   const tally = new Tally()
   for (const { rule } of frozen.moving) tally.move(rule)
   for (const { reason } of frozen.staying) tally.stay(reason)
@@ -135,4 +135,3 @@ function goSilent(installation: Installation, handed: Handed, put: Put & { holde
 }
 
 const NONE_KEPT: ReadonlyMap<number, string> = new Map()
-const NOWHERE: LateSink = { late() {} }
