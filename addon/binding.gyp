@@ -13,6 +13,7 @@
         "src/napi_error.cc",
         "src/netlink.cc",
         "src/packet_hold.cc",
+        "src/process.cc",
         "src/raw_packet.cc",
         "src/repair.cc",
         "src/repair_mode.cc",

@@ -28,6 +28,7 @@ import { SignalGate } from './triggers/signals.js'
 import { type ReloadOptions, readStartCommand, type StartCommand, spawnSuccessor } from './triggers/spawn.js'
 import { reportBoot } from './triggers/spawned.js'
 import { leaveAfterStart } from './triggers/start.js'
+import { type Supervised, supervisedBy } from './triggers/supervised.js'
 
 /**
  * This library in one process: its servers, what they carry, whom it takes over from and to whom it hands over.
@@ -59,6 +60,7 @@ export class Installation implements ListenerKeeper {
   #whenListening: (() => void)[] | undefined = []
   readonly #sessions: Session[] = []
   readonly #heldSessions: HeldSession[] = []
+  readonly #supervised: Supervised | undefined
 
   constructor(env: Env) {
     this.env = env
@@ -69,6 +71,7 @@ export class Installation implements ListenerKeeper {
     this.start = readStartCommand(env.environment)
     this.exit = new ExitTrigger(this)
     reportBoot(env, this.lifecycle.owned)
+    this.#supervised = supervisedBy(this)
     process.once('exit', () => this.desk.close())
     void this.lifecycle.owned.then(() => this.#listens.close())
     // A program that never listens has no predecessor either: one that waits for nothing but `owned()` would end here.
@@ -183,6 +186,11 @@ export class Installation implements ListenerKeeper {
 
   // ---- successor
 
+  /** Whether a predecessor was found that has not handed over yet. */
+  get isInheriting(): boolean {
+    return this.#sessions.length > 0
+  }
+
   async whenReady(): Promise<void> {
     await this.lifecycle.whenReady(bootDone, () => this.#listens.size > 0)
   }
@@ -246,7 +254,7 @@ export class Installation implements ListenerKeeper {
   }
 
   async reload(options: ReloadOptions): Promise<HandoverReport> {
-    return spawnSuccessor(this, options)
+    return this.#supervised && !this.#supervised.isAlone ? this.#supervised.reload(options.timeout) : spawnSuccessor(this, options)
   }
 
   /** Ends this process once it has nothing left to do. */

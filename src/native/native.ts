@@ -57,6 +57,11 @@ export interface Native extends RepairNative, PacketHoldNative {
   /** Sets the soft RLIMIT_NOFILE to the hard one. */
   raiseFdLimit(): void
 
+  // --- processes (addon/src/process.cc)
+
+  /** Takes note of the end of a child, so that it is no zombie any more; false where it has not ended, or is none of ours. Not for what libuv has started. */
+  reap(pid: number): boolean
+
   // --- watching (addon/src/watcher.cc)
 
   /** Calls `onReadable` on the event loop whenever `fd` is readable or hung up (level-triggered, uv_poll). Does not own the fd; close the watcher before the fd. Starts referenced. */
@@ -153,6 +158,7 @@ export const NATIVE_NAMES = [
   'endConnections',
   'fdLimits',
   'raiseFdLimit',
+  'reap',
   'watch',
   'writeQueueSizes',
   'copyWriteQueues',

@@ -40,6 +40,11 @@ export class Conversation {
     return this.#settlement.hasCommitted
   }
 
+  /** Before its commit: whoever has started the successor does not want to wait for it any longer. */
+  giveUp(reason: Error): void {
+    this.#peer.channel.close(reason)
+  }
+
   #listen(): void {
     this.#peer.channel.listen({
       onMessage: (received) => this.#channelOnMessage(received),

@@ -5,6 +5,7 @@ import type { Readable } from 'node:stream'
 import { TsunagiError } from '../errors.js'
 import type { HandoverReport } from '../handover/report.js'
 import type { Installation } from '../installation.js'
+import { allRead, collect, end } from './boot-output.js'
 
 export interface ReloadOptions {
   /**
@@ -27,7 +28,7 @@ export interface StartCommand {
 /** @note proc(5): cmdline and environ are separated by NUL; Node resolves argv[1] and the working directory, the shell's `PWD` keeps the link. */
 export function readStartCommand(environment: NodeJS.ProcessEnv): StartCommand {
   const args = initialArguments() ?? [...process.execArgv, ...process.argv.slice(1)]
-  return { args, cwd: workingDirectory(environment['PWD']), environment: initialEnvironment() ?? { ...environment } }
+  return { args, cwd: shownWorkingDirectory(environment), environment: initialEnvironment() ?? { ...environment } }
 }
 
 /** What only a system with /proc tells: options that Node does not list, and the script as it was called. */
@@ -43,13 +44,17 @@ function initialArguments(): string[] | undefined {
 function initialEnvironment(): NodeJS.ProcessEnv | undefined {
   try {
     const entries = readFileSync('/proc/self/environ', 'utf8').split('\0').filter(Boolean)
-    return Object.fromEntries(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]))
+    const environment = Object.fromEntries(
+      entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
+    )
+    for (const name of OURS_ALONE) delete environment[name]
+    return environment
   } catch {
     return undefined
   }
 }
 
-function workingDirectory(shown: string | undefined): string {
+export function shownWorkingDirectory({ PWD: shown }: NodeJS.ProcessEnv = process.env): string {
   const real = process.cwd()
   if (shown === undefined || !shown.startsWith('/')) return real
   const [a, b] = [statSync(shown, { throwIfNoEntry: false }), statSync(real)]
@@ -60,10 +65,10 @@ function workingDirectory(shown: string | undefined): string {
  * Starts the new version with the same arguments and waits until it serves. Where it does not come so far this process goes on serving, and
  * the error says why, with what the new version has printed.
  */
-export async function spawnSuccessor({ desk, lifecycle, start }: Installation, options: ReloadOptions): Promise<HandoverReport> {
-  if (!lifecycle.isOwner) throw failure(NOT_SERVING)
-  if (desk.busyWith || desk.isWatched)
-    throw new TsunagiError('ERR_TSUNAGI_BUSY', 'A reload or a handover is under way already.', { serving: true })
+export async function spawnSuccessor(installation: Installation, options: ReloadOptions): Promise<HandoverReport> {
+  const why = whyNoReload(installation)
+  if (why) throw why
+  const { desk, start } = installation
   const token = newToken()
   try {
     return await startNewVersion(start, options, {
@@ -74,6 +79,12 @@ export async function spawnSuccessor({ desk, lifecycle, start }: Installation, o
   } finally {
     desk.watch(undefined)
   }
+}
+
+export function whyNoReload({ desk, lifecycle }: Installation): TsunagiError | undefined {
+  if (!lifecycle.isOwner) return failure(NOT_SERVING)
+  if (!desk.busyWith && !desk.isWatched) return undefined
+  return new TsunagiError('ERR_TSUNAGI_BUSY', 'A reload or a handover is under way already.', { serving: true })
 }
 
 /** What the new version gets from this process, and how it becomes known that it serves. */
@@ -126,43 +137,17 @@ export async function startNewVersion(
   }
 }
 
-/** What the new version writes until it serves: see spawned.ts. */
-function collect(child: ChildProcess): () => string {
-  let text = ''
-  const pipe = child.stdio[3] as Readable
-  pipe.setEncoding('utf8').on('data', (chunk: string) => {
-    text += chunk
-  })
-  pipe.on('error', () => {}) // the child has closed its end: it serves
-  return () => text
-}
-
-/** 'exit' may come before the last of what was written; a grandchild may hold the other end for ever. */
-async function allRead(pipe: Readable): Promise<void> {
-  if (pipe.closed) return
-  const timer = setTimeout(() => pipe.destroy(), TERM_MS)
-  await new Promise((resolve) => pipe.once('close', resolve))
-  clearTimeout(timer)
-}
-
-async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return
-  const ended = new Promise((resolve) => child.once('exit', resolve))
-  child.kill('SIGTERM')
-  const timer = setTimeout(() => child.kill('SIGKILL'), TERM_MS)
-  await ended
-  clearTimeout(timer)
-}
-
 export function failure(reason: string): TsunagiError {
   return new TsunagiError('ERR_TSUNAGI_RELOAD', reason, { serving: true })
 }
 
-function newToken(): string {
+export function newToken(): string {
   return Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex')
 }
+
+/** They are about descriptors, or a process, that the next version has others of. */
+const OURS_ALONE = ['TSUNAGI_TOKEN', 'TSUNAGI_REPORT_FD', 'TSUNAGI_SUPERVISOR_FD']
 
 export const NOT_SERVING = 'this process does not serve: it has not taken over yet, or has handed over already'
 /** Behind stdin, stdout, stderr and the report. */
 export const FIRST_GIVEN_FD = 4
-const TERM_MS = 2_000

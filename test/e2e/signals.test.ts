@@ -49,13 +49,13 @@ describe('a reload', () => {
   const failures: [string, string, RegExp, RegExp][] = [
     ['throws at its start', 'throws', /ended with exit code 1 before it served/, /Error: there is no database\n {4}at /],
     ['exits', 'exits', /ended with exit code 3 before it served/, /^the configuration is wrong\n$/],
-    ['hangs', 'hangs', /did not serve within 1000 ms/, /^$/],
+    ['hangs', 'hangs', /did not serve within 4000 ms/, /^$/],
   ]
 
   it.each(failures)(
     'to a version that %s leaves the old one serving; the error has the reason and the output',
     async (_, boot, reason, output) => {
-      const { line, deploy } = await start({ mode: { reload: { timeout: 1000 } } })
+      const { line, deploy } = await start({ mode: { reload: { timeout: 4000 } } })
       const client = await Client.connect(line.port)
       deploy('two', boot)
       line.current.tell('reload')

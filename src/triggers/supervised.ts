@@ -1,0 +1,78 @@
+import { Socket } from 'node:net'
+import { TsunagiError } from '../errors.js'
+import type { HandoverReport } from '../handover/report.js'
+import type { Installation } from '../installation.js'
+import { failure, newToken, whyNoReload } from './spawn.js'
+import { Supervision, type ToSupervised, type ToSupervisor } from './supervision.js'
+
+/** This process was started by `tsunagi run`: it says when it serves, and leaves reloads to its supervisor. */
+export class Supervised {
+  readonly #installation: Installation
+  readonly #line: Supervision<ToSupervisor, ToSupervised>
+  #isAlone = false
+
+  constructor(installation: Installation, fd: number) {
+    this.#installation = installation
+    this.#line = new Supervision(
+      new Socket({ fd }),
+      (message) => this.#lineOnMessage(message),
+      () => {
+        this.#isAlone = true
+      },
+    )
+    this.#sayServing().catch(() => {}) // what the main module throws is Node's to tell
+  }
+
+  /** Whether the supervisor has died: reloads are this process's own then. */
+  get isAlone(): boolean {
+    return this.#isAlone
+  }
+
+  /** Asks the supervisor to start the new version, which will find this process. */
+  async reload(timeout = 60_000): Promise<HandoverReport> {
+    const why = whyNoReload(this.#installation)
+    if (why) throw why
+    const { desk } = this.#installation
+    const token = newToken()
+    try {
+      return await new Promise<HandoverReport>((succeeded, failed) => {
+        desk.watch({ token, succeeded, failed })
+        this.#line.tell({ is: 'reload', token, timeout })
+      })
+    } finally {
+      desk.watch(undefined)
+    }
+  }
+
+  /** A program without listeners has nothing to take over: for it to serve is to have booted. */
+  async #sayServing(): Promise<void> {
+    const installation = this.#installation
+    const { owned } = installation.lifecycle
+    await new Promise((resolve) => setImmediate(resolve)) // now the preloads run: the main module has not begun
+    const booted = installation.whenReady().then(() => (installation.isInheriting ? owned : undefined))
+    await Promise.race([owned, booted])
+    this.#line.tell({ is: 'serving', generation: installation.generation, took: installation.generation > 1 })
+  }
+
+  #lineOnMessage(message: ToSupervised): void {
+    const { desk } = this.#installation
+    if (message.is === 'give-up') {
+      const committed = desk.busyWith?.hasCommitted === true
+      if (!committed) desk.busyWith?.giveUp(failure('it did not serve in time'))
+      this.#line.tell({ is: 'given-up', committed })
+    } else if (desk.expects(message.token)) {
+      const reason = `The new version did not take over: ${message.reason}. This process goes on serving.`
+      const error = new TsunagiError('ERR_TSUNAGI_RELOAD', reason, { serving: true })
+      desk.failed(Object.assign(error, { output: message.output }))
+    }
+  }
+}
+
+/** @note src/node.cc makes what Node inherits CLOEXEC at start: children of the application do not get it. */
+export function supervisedBy(installation: Installation): Supervised | undefined {
+  const { environment } = installation.env
+  const fd = environment['TSUNAGI_SUPERVISOR_FD']
+  if (fd === undefined) return undefined
+  delete environment['TSUNAGI_SUPERVISOR_FD'] // it is ours alone, not our children's
+  return new Supervised(installation, Number(fd))
+}
