@@ -8,6 +8,7 @@ import { boundAddress } from './listener.js'
 import { loadBinding } from './native/binding.js'
 import { type AttachOptions, resolveOptions } from './options.js'
 import { PlainInstallation } from './plain-installation.js'
+import { unpackEnvironment } from './slot.js'
 
 /**
  * Lets a server's connections go on in the next process. Call it before `listen()`, once for each server; a second call does nothing.
@@ -59,6 +60,7 @@ export function installation(): Installation | undefined {
   const shared = globalThis as { [INSTALLATION]?: Installation | null }
   if (!isMainThread) return undefined // workers share the process's listeners; the main thread hands over
   if (shared[INSTALLATION] === undefined) {
+    unpackEnvironment(process.env)
     if (binding.native) shared[INSTALLATION] = new Installation(createEnv(binding.native))
     else shared[INSTALLATION] = null
   }

@@ -12,6 +12,8 @@ export class AttachedServer {
   readonly kind: 'raw' | 'http' | 'https' | 'other'
   /** Name of the address it listens on, '' while it does not. */
   key = ''
+  /** Whether the listener is the cluster's primary's, which gives this worker its share of the connections. */
+  isShared = false
   /** The socket file of a server on a path, '' for any other. */
   path = ''
   /** Arguments that `listen()` was called with, for the day its inherited listener starts to accept. */

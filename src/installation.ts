@@ -9,7 +9,7 @@ import type { HandoverReport } from './handover/report.js'
 import { findHeld } from './holders/holders.js'
 import { Holds } from './holds.js'
 import { Lifecycle, quietTurn } from './lifecycle.js'
-import { type ListenerKeeper, wrapListen } from './listener.js'
+import { type ListenerKeeper, startAccepting, wrapListen } from './listener.js'
 import { type MoveRule, readMoveRule } from './move-rule.js'
 import { type Listen2, serverOf } from './native/net-internals.js'
 import { gracePeriod, resolveOptions } from './options.js'
@@ -19,16 +19,19 @@ import type { Drain } from './predecessor/drain.js'
 import { ConnectionFinder } from './predecessor/enumerate.js'
 import { RepeatingTimers } from './predecessor/repeating-timers.js'
 import { Protocols } from './protocols/protocols.js'
+import { isClusterWorker, programOf, readSlot, type Slot } from './slot.js'
 import { Resumption } from './successor/resumption.js'
-import { openSession, type Session } from './successor/session.js'
+import { openSession, openSlotSession, type Session } from './successor/session.js'
 import { type HeldSession, takeHeld } from './successor/take-held.js'
 import { serveListeners, takeOver } from './successor/take-over.js'
+import { Announcement } from './triggers/announcement.js'
 import { ExitTrigger } from './triggers/on-exit.js'
 import { SignalGate } from './triggers/signals.js'
-import { type ReloadOptions, readStartCommand, type StartCommand, spawnSuccessor } from './triggers/spawn.js'
+import { failure, type ReloadOptions, readStartCommand, type StartCommand, spawnSuccessor } from './triggers/spawn.js'
 import { reportBoot } from './triggers/spawned.js'
 import { leaveAfterStart } from './triggers/start.js'
 import { type Supervised, supervisedBy } from './triggers/supervised.js'
+import { endBefore, leaveAsWorker } from './triggers/worker.js'
 
 /**
  * This library in one process: its servers, what they carry, whom it takes over from and to whom it hands over.
@@ -48,14 +51,16 @@ export class Installation implements ListenerKeeper {
   readonly finder = new ConnectionFinder()
   readonly timers = new RepeatingTimers()
   readonly desk = new Desk(this)
-  readonly gate = new SignalGate()
   readonly exit: ExitTrigger
+  readonly slot: Slot | undefined
+  readonly gate: SignalGate
   readonly start: StartCommand
   readonly grace: number
   generation = 1
   /** Whether every server of the process takes part. */
   registered = false
   readonly #listens = new PendingListens()
+  readonly #announcement = new Announcement()
   readonly #attached = new WeakMap<Server, AttachedServer>()
   #whenListening: (() => void)[] | undefined = []
   readonly #sessions: Session[] = []
@@ -65,10 +70,13 @@ export class Installation implements ListenerKeeper {
   constructor(env: Env) {
     this.env = env
     this.grace = gracePeriod(env.environment)
-    this.moveRule = readMoveRule(env.environment, process.argv[1])
     this.token = env.environment['TSUNAGI_TOKEN'] ?? ''
     delete env.environment['TSUNAGI_TOKEN'] // it is ours alone, not our children's
     this.start = readStartCommand(env.environment)
+    this.moveRule = readMoveRule(env.environment, programOf(this.start.environment))
+    this.slot = readSlot(this.start.environment)
+    delete env.environment['TSUNAGI_SLOT']
+    this.gate = new SignalGate(this.slot?.killTimeout && endBefore(this.slot.killTimeout))
     this.exit = new ExitTrigger(this)
     reportBoot(env, this.lifecycle.owned)
     this.#supervised = supervisedBy(this)
@@ -160,12 +168,42 @@ export class Installation implements ListenerKeeper {
     return session
   }
 
+  inheritSlot(attached: AttachedServer): boolean {
+    const { slot } = this
+    if (slot === undefined || this.desk.hasPublished(slot.key)) return false
+    try {
+      const claimed = this.#sessions.some((session) => session.claimShared(attached))
+      return claimed || this.#openSlotSession(slot)?.claimShared(attached) === true
+    } catch (error) {
+      // The primary has its listener for it in any case: this worker serves, and the connections of the other end as they do without us.
+      this.env.log(`the connections of the worker that this one replaces stay there: ${(error as Error).message}`)
+      return false
+    }
+  }
+
+  #openSlotSession(slot: Slot): Session | undefined {
+    if (this.#sessions.length > 0) return undefined
+    const session = openSlotSession(this, slot)
+    if (session === undefined) return undefined
+    this.env.fault('successor-after-welcome')
+    this.#announcement.hold()
+    if (slot.saysReady) this.lifecycle.ready(this.#announcement.ready)
+    this.#sessions.push(session)
+    void this.#takeOver(session)
+    return session
+  }
+
   listening(attached: AttachedServer): void {
     // The next listen() may be the one that finds a predecessor.
     void quietTurn().then(() => this.#ownUnlessInheriting())
-    if (attached.key === '') return // a cluster worker's: the primary has the address
-    this.desk.publish(attached.key)
-    this.#hasListener()
+    this.publish(attached)
+    if (attached.key !== '' && !attached.isShared) this.#hasListener()
+  }
+
+  /** Lets the next version find this process where this server is: at its address, or in the slot of a cluster worker. */
+  publish({ key, isShared }: AttachedServer): void {
+    const at = isShared ? this.slot?.key : key
+    if (at) this.desk.publish(at)
   }
 
   /** Calls back once this process has a listener that can be handed over, its own or a predecessor's. */
@@ -192,7 +230,11 @@ export class Installation implements ListenerKeeper {
   }
 
   async whenReady(): Promise<void> {
-    await this.lifecycle.whenReady(bootDone, () => this.#listens.size > 0)
+    const ready = this.lifecycle.whenReady(
+      () => bootDone(programOf(this.start.environment)),
+      () => this.#listens.size > 0,
+    )
+    await (this.slot?.listenTimeout === undefined ? ready : Promise.race([ready, lastMoment(this.slot.listenTimeout)]))
   }
 
   /** What this code says about carried names, for the predecessor to compare. */
@@ -219,11 +261,14 @@ export class Installation implements ListenerKeeper {
       if (isEndOfChannel(error) && session.peer.provesDeath(DEATH_TIMEOUT)) return this.#serveAlone(session)
       session.close(error as Error)
       for (const attached of session.claimed.values()) {
+        if (attached.isShared) continue
         attached.key = ''
         attached.server.close()
         attached.server.emit('error', error)
       }
+      this.#serveSlot(session, error as Error)
     } finally {
+      this.#announcement.release()
       clearTimeout(keepAlive)
     }
   }
@@ -246,6 +291,18 @@ export class Installation implements ListenerKeeper {
     this.#heldSessions.splice(this.#heldSessions.indexOf(session), 1)
   }
 
+  /** There was nothing to be had from the worker that this one replaces: it does its own work. */
+  #serveSlot(session: Session, { message }: Error): void {
+    const shared = [...session.claimed.values()].filter(({ isShared }) => isShared)
+    if (shared.length === 0) return
+    this.env.log(`this worker serves without the connections of the one that it replaces, process ${session.predecessor}: ${message}`)
+    for (const attached of shared) {
+      startAccepting(this.env.native, attached)
+      this.publish(attached)
+    }
+    this.lifecycle.own()
+  }
+
   // ---- predecessor
 
   /** Tells the attached servers of a handover that failed; without a listener it is only logged: the process serves on. */
@@ -254,12 +311,14 @@ export class Installation implements ListenerKeeper {
   }
 
   async reload(options: ReloadOptions): Promise<HandoverReport> {
+    if (isClusterWorker()) throw failure('this process is a cluster worker, which is replaced by its primary')
     return this.#supervised && !this.#supervised.isAlone ? this.#supervised.reload(options.timeout) : spawnSuccessor(this, options)
   }
 
   /** Ends this process once it has nothing left to do. */
   leave(drain: Drain, sayLeft: () => void): void {
-    leaveAfterStart(this, drain, sayLeft)
+    if (this.slot) leaveAsWorker(this, drain, sayLeft)
+    else leaveAfterStart(this, drain, sayLeft)
   }
 }
 
@@ -268,5 +327,11 @@ function isEndOfChannel(error: unknown): boolean {
   return ['ERR_TSUNAGI_CHANNEL_CLOSED', 'EPIPE', 'ECONNRESET'].includes((error as { code?: string }).code ?? '')
 }
 
+/** Shortly before a supervisor stops the old worker in any case, whether or not the new one is ready. */
+function lastMoment(listenTimeout: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, Math.max(0, listenTimeout - process.uptime() * 1000 - LAST_MOMENT_MS)).unref())
+}
+
+const LAST_MOMENT_MS = 500
 /** A process that dies closes its descriptors a moment before it counts as dead, ms. */
 const DEATH_TIMEOUT = 1_000

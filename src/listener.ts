@@ -5,8 +5,11 @@ import type { AttachedServer } from './attached-server.js'
 import type { ListeningAddress } from './channel/rendezvous.js'
 import type { Native } from './native/native.js'
 import {
+  acceptConnections,
   adoptListener,
   createServerHandle,
+  declineConnections,
+  isOfPrimary,
   type Listen2,
   listen2Of,
   pipeConstructor,
@@ -16,6 +19,7 @@ import {
   setServerHandle,
   tcpConstructor,
 } from './native/net-internals.js'
+import { isClusterWorker } from './slot.js'
 
 /** Who is asked for a listener where the address is taken, and told when a server listens on one of its own. */
 export interface ListenerKeeper {
@@ -23,6 +27,8 @@ export interface ListenerKeeper {
   inherit(attached: AttachedServer): number | undefined
   /** The address was free. A copy of the listening fd if connections of an earlier process wait for it, so that it must not accept before they are here. */
   waits(attached: AttachedServer, fd: number): number | undefined
+  /** Whether a predecessor in the same slot hands this server's connections over: then it gets none from the primary before that. Never throws. */
+  inheritSlot(attached: AttachedServer): boolean
   /** The server listens; its key is '' where it has no address of its own. */
   listening(attached: AttachedServer): void
 }
@@ -55,6 +61,7 @@ type Proceed = (at: { address: string | null; addressType: number }) => void
 
 function listenOrInherit(attached: AttachedServer, keeper: ListenerKeeper, wanted: Wanted, proceed: Proceed): void {
   const { server } = attached
+  if (isShared(server, wanted)) return listenInCluster(attached, keeper, wanted, proceed)
   if (!hasAddressToMeetAt(server, wanted)) {
     proceed(wanted)
     return noteListening(attached, keeper, wanted)
@@ -102,6 +109,33 @@ function listenOnFree(attached: AttachedServer, keeper: ListenerKeeper, wanted: 
   noteListening(attached, keeper, wanted)
 }
 
+/** In a cluster worker the primary listens: there is no listener to hand over, only connections, and only from the worker that this one replaces. */
+function listenInCluster(attached: AttachedServer, keeper: ListenerKeeper, wanted: Wanted, proceed: Proceed): void {
+  const { server } = attached
+  const handle = serverHandleOf(server) as ServerHandle
+  attached.isShared = true
+  const shared = sharedAddress(server, wanted)
+  if (shared) attached.listensOn(shared, wanted.backlog)
+  const isInherited = shared !== undefined && keeper.inheritSlot(attached)
+  if (isInherited && !isOfPrimary(handle)) handle.listen = () => 0
+  proceed(wanted)
+  if (!isInherited) keeper.listening(attached)
+  else if (isOfPrimary(handle)) declineConnections(server)
+}
+
+/**
+ * Whether the primary gave the server its handle.
+ * @note lib/internal/cluster/child.js: a stand-in under round-robin, else a duplicate of the primary's; `listen({ fd })` names the primary's as well.
+ */
+function isShared(server: Server, { port, address, fd }: Wanted): boolean {
+  return serverHandleOf(server) !== null && typeof fd !== 'number' && (port >= 0 || address !== null) && isClusterWorker()
+}
+
+function sharedAddress(server: Server, wanted: Wanted): ListeningAddress | undefined {
+  if (isPath(wanted)) return { family: 'unix', address: absolute(wanted.address ?? '') }
+  return tcpAddress(server, wanted.flags)
+}
+
 /** Port 0 is never inherited; an fd, SO_REUSEPORT and a cluster worker's handle have no address to meet at. */
 function hasAddressToMeetAt(server: Server, { port, fd, flags }: Wanted): boolean {
   return port !== 0 && typeof fd !== 'number' && ((flags ?? 0) & UV_TCP_REUSEPORT) === 0 && serverHandleOf(server) === null
@@ -110,7 +144,9 @@ function hasAddressToMeetAt(server: Server, { port, fd, flags }: Wanted): boolea
 /** Lets an inherited listener accept, now that this process owns it. */
 export function startAccepting(native: Native | undefined, attached: AttachedServer): void {
   const handle = serverHandleOf(attached.server)
-  if (handle === null || !Object.hasOwn(handle, 'listen')) return
+  if (handle === null) return
+  if (isOfPrimary(handle)) return acceptConnections(attached.server)
+  if (!Object.hasOwn(handle, 'listen')) return
   delete (handle as Partial<ServerHandle>).listen
   handle.listen(attached.backlog)
   // As with a path that this process has bound: closing the server removes it.
@@ -155,8 +191,12 @@ export function boundAddress(server: Server, flags = 0): ListeningAddress | unde
   const handle = serverHandleOf(server)
   if (handle === null || typeof handle.fd !== 'number' || handle.fd < 0) return undefined
   const address = server.address()
-  if (typeof address === 'string') return { family: 'unix', address: absolute(address) }
-  if (address === null) return undefined
+  return typeof address === 'string' ? { family: 'unix', address: absolute(address) } : tcpAddress(server, flags)
+}
+
+function tcpAddress(server: Server, flags: number | undefined): ListeningAddress | undefined {
+  const address = server.address()
+  if (typeof address === 'string' || address === null) return undefined
   const family = address.family === 'IPv4' ? ('IPv4' as const) : ('IPv6' as const)
   return { family, address: canonical(address.address, family), port: address.port, ipv6Only: isIpv6Only(family, flags) }
 }

@@ -82,10 +82,14 @@ export class PlainInstallation implements ListenerKeeper {
   waits(): undefined {}
 
   listening(attached: AttachedServer): void {
-    if (attached.key === '') return // a cluster worker's: the primary has the address
+    if (attached.key === '' || attached.isShared) return // a cluster worker's: the primary has the address
     const callbacks = this.#whenListening ?? []
     this.#whenListening = undefined
     for (const callback of callbacks) callback()
+  }
+
+  inheritSlot(): boolean {
+    return false
   }
 
   inherit(attached: AttachedServer): number | undefined {
@@ -116,7 +120,7 @@ export class PlainInstallation implements ListenerKeeper {
   async reload(options: ReloadOptions): Promise<HandoverReport> {
     if (!this.lifecycle.isOwner) throw failure(NOT_SERVING)
     if (this.#isReloading) throw new TsunagiError('ERR_TSUNAGI_BUSY', 'A reload is under way already.', { serving: true })
-    const listeners = [...this.servers].filter(({ key, server }) => key !== '' && serverFdOf(server) >= 0)
+    const listeners = [...this.servers].filter(({ key, isShared, server }) => key !== '' && !isShared && serverFdOf(server) >= 0)
     const onPath = listeners.find(({ path }) => path !== '')
     // libuv unlinks the path when this process closes its end, and only the addon can keep it from that.
     if (onPath) throw failure(`the listener on ${onPath.path} cannot be handed over without the native addon`)

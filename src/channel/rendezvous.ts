@@ -96,6 +96,12 @@ export function isSameFamily(a: number, b: number): boolean {
   return isAncestor(a, b) || isAncestor(b, a)
 }
 
+/** Whether two processes were started by the same one, as the workers of a cluster are. */
+export function areSiblings(a: number, b: number): boolean {
+  const parent = parentOf(a)
+  return parent !== undefined && parent === parentOf(b)
+}
+
 function isAncestor(ancestor: number, pid: number): boolean {
   for (let at = pid; at > 1; ) {
     const parent = parentOf(at)

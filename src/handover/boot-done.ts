@@ -9,11 +9,11 @@ import { isMainThread } from 'node:worker_threads'
  *
  * @note lib/internal/modules/run_main.js: the entry point is the real path of argv[1], unless --preserve-symlinks-main is given.
  */
-export async function bootDone(): Promise<void> {
-  const main = process.argv[1]
+export async function bootDone(main = process.argv[1]): Promise<void> {
   if (!isMainThread || main === undefined) return
   const require = createRequire(import.meta.url)
-  if (require.main) {
+  // Under a supervisor's own main module, which has loaded an ES module, that one is what counts.
+  if (require.main && (main === process.argv[1] || realPath(main) === realPath(require.main.filename))) {
     while (!require.main.loaded) await new Promise((resolve) => setImmediate(resolve))
     return
   }
@@ -25,6 +25,14 @@ export async function bootDone(): Promise<void> {
     return // argv[1] is not a file that Node would run
   }
   await import(url)
+}
+
+function realPath(path: string): string {
+  try {
+    return realpathSync(path)
+  } catch {
+    return path
+  }
 }
 
 /** Options under which the entry point is another module than argv[1], or another instance of it. */

@@ -81,9 +81,8 @@ export class Conversation {
   }
 
   #welcome(hello: MessageOf<'hello'>): void {
-    const attached = this.#installation.serverAt(hello.address)
-    const fd = attached ? serverFdOf(attached.server) : -1
-    const refusal = refusalOfHello(this.#installation, this.#peer.credentials, hello, fd)
+    const offered = this.#offerAt(hello.address)
+    const refusal = refusalOfHello(this.#installation, this.#peer.credentials, hello, offered !== undefined)
     if (refusal) return this.#refuse(refusal)
     this.#welcomed = true
     this.#installation.desk.serve(this)
@@ -91,7 +90,7 @@ export class Conversation {
     const { generation } = this.#installation
     const welcome = { type: 'welcome', protocol: agreedProtocol(hello), pid: process.pid, version: VERSION, node: process.version } as const
     try {
-      this.#peer.channel.send({ ...welcome, generation }, { fds: [fd] })
+      this.#peer.channel.send({ ...welcome, generation }, { fds: offered ?? [] })
     } catch (error) {
       this.#refuse({ code: 'ERR_TSUNAGI_REFUSED', reason: `its listener could not be sent: ${(error as Error).message}` })
     }
@@ -104,9 +103,18 @@ export class Conversation {
 
   #offer(address: string): void {
     const attached = this.#welcomed ? this.#installation.serverAt(address) : undefined
-    const fd = attached ? serverFdOf(attached.server) : -1
-    if (fd >= 0) this.#claimed.add(address)
-    this.#send({ type: 'listener', address, found: fd >= 0 }, fd >= 0 ? [fd] : [])
+    const fds = !attached ? undefined : attached.isShared ? [] : this.#offerAt(address)
+    if (fds) this.#claimed.add(address)
+    this.#send({ type: 'listener', address, found: fds !== undefined }, fds)
+  }
+
+  /** What somebody who asks for this address gets: a listener, or for the slot of a cluster worker nothing but a welcome. */
+  #offerAt(address: string): number[] | undefined {
+    const { slot } = this.#installation
+    if (address === slot?.key) return []
+    const attached = this.#installation.serverAt(address)
+    const fd = attached && !attached.isShared ? serverFdOf(attached.server) : -1
+    return fd < 0 ? undefined : [fd]
   }
 
   #prepareFirst(ready: MessageOf<'ready'>): void {

@@ -45,6 +45,10 @@ export class Desk {
     this.reserve.keep()
   }
 
+  hasPublished(key: string): boolean {
+    return this.#sockets.has(key)
+  }
+
   /** A successor has died that had put its own sockets in the place of ours. */
   republish(): void {
     const keys = [...this.#sockets.keys()]

@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
 import type { Installation } from '../installation.js'
-import { fdOf, serverFdOf } from '../native/net-internals.js'
+import { fdOf, isOfPrimary, serverHandleOf } from '../native/net-internals.js'
 import type { Protocol } from '../protocols/protocol.js'
 import { type Fate, judge } from './judge.js'
 import type { WhyUnmigratable } from './negotiate.js'
@@ -34,6 +34,8 @@ export interface Frozen {
   readonly servers: AttachedServer[]
   /** Those of them whose listener moves now. */
   readonly listeners: AttachedServer[]
+  /** Those whose listener is the cluster's primary's: it gives this worker no more connections. */
+  readonly shared: AttachedServer[]
   /** Servers whose listener nobody claimed: they are drained. */
   readonly unclaimed: AttachedServer[]
 }
@@ -59,12 +61,14 @@ export interface Scope {
  */
 export function freeze(installation: Installation, scope: Scope): Frozen {
   const { claimed, only, limit } = scope
-  const frozen: Frozen = { moving: [], staying: [], waiting: [], servers: [], listeners: [], unclaimed: [] }
+  const frozen: Frozen = { moving: [], staying: [], waiting: [], servers: [], listeners: [], shared: [], unclaimed: [] }
   for (const attached of installation.servers) {
     const isClaimed = claimed.has(attached.key)
     if (isClaimed) frozen.servers.push(attached)
     // The application may have closed its listener since the successor asked for it.
-    if (!only && attached.key !== '' && serverFdOf(attached.server) >= 0) (isClaimed ? frozen.listeners : frozen.unclaimed).push(attached)
+    const handle = only || attached.key === '' ? null : serverHandleOf(attached.server)
+    if (handle && !isClaimed) frozen.unclaimed.push(attached)
+    else if (handle) (isOfPrimary(handle) ? frozen.shared : frozen.listeners).push(attached)
   }
   for (const [attached, sockets] of only ? installation.groupByServer(only) : installation.finder.find(installation.servers)) {
     const isClaimed = claimed.has(attached.key)

@@ -1,5 +1,5 @@
 import { type MessageOf, PROTOCOL, type StateDefinition } from '../channel/messages.js'
-import { isSameFamily } from '../channel/rendezvous.js'
+import { areSiblings, isSameFamily } from '../channel/rendezvous.js'
 import type { ErrorCode } from '../errors.js'
 import type { Installation } from '../installation.js'
 import type { PeerCredentials } from '../native/native.js'
@@ -11,12 +11,12 @@ export interface Refusal {
   reason: string
 }
 
-/** Everything that is checked before a first byte of ours goes to another process. `fd` is the listener it asks for, -1 if it is not here. */
+/** Everything that is checked before a first byte of ours goes to another process. `isHere`: whether what it asks for is ours. */
 export function refusalOfHello(
-  { desk, lifecycle }: Installation,
+  { desk, lifecycle, slot }: Installation,
   { uid, pid }: PeerCredentials,
   hello: MessageOf<'hello'>,
-  fd: number,
+  isHere: boolean,
 ): Refusal | undefined {
   const own = process.geteuid?.() ?? 0
   if (uid !== own) return { code: 'ERR_TSUNAGI_PEER', reason: `it runs as uid ${uid}, process ${process.pid} as uid ${own}` }
@@ -24,6 +24,8 @@ export function refusalOfHello(
   if (!desk.expects(hello.token) && (pid === process.pid || isSameFamily(pid, process.pid))) {
     return { code: 'RELATED', reason: 'it is a parent or child of the process that listens there' }
   }
+  if (hello.address === slot?.key && !areSiblings(pid, process.pid))
+    return { code: 'RELATED', reason: 'it is no worker of the same primary' }
   if (hello.protocolMin > PROTOCOL.max || hello.protocolMax < PROTOCOL.min) {
     return {
       code: 'ERR_TSUNAGI_PROTOCOL',
@@ -35,7 +37,7 @@ export function refusalOfHello(
   if (!lifecycle.isOwner) {
     return { code: 'ERR_TSUNAGI_BUSY', reason: `process ${process.pid} has not taken over yet itself, or has just handed over` }
   }
-  if (fd < 0) return { code: 'RELATED', reason: 'this process does not listen there any more' }
+  if (!isHere) return { code: 'RELATED', reason: 'this process does not listen there any more' }
   return undefined
 }
 

@@ -3,9 +3,11 @@ import { TsunagiError } from '../errors.js'
 import { type Account, accountOf, openAccount } from '../handover/account.js'
 import type { Installation } from '../installation.js'
 import {
+  acceptConnections,
   adoptListener,
   type Detached,
   deadSocket,
+  declineConnections,
   detach,
   learnOwnerSymbol,
   pendingWriteCallbacks,
@@ -18,6 +20,7 @@ import {
   type TcpHandle,
 } from '../native/net-internals.js'
 import type { LateSink, Left } from '../protocols/protocol.js'
+import { stopListening } from './drain.js'
 import type { Frozen } from './freeze.js'
 import { becomeMoved, unbecomeMoved } from './moved-socket.js'
 import type { Snapshot } from './snapshot.js'
@@ -111,11 +114,13 @@ export function release(installation: Installation, handed: Handed, sinkFor: (in
     setServerHandle(server, null)
     return listener
   })
+  for (const { server } of frozen.shared) declineConnections(server)
   return { ...handed, connections, listeners }
 }
 
 /** The successor has resumed: drops the last references, and tells those who waited that their bytes are on their way. */
-export function letGo(installation: Installation, { connections, listeners }: Released): void {
+export function letGo(installation: Installation, { frozen, connections, listeners }: Released): void {
+  stopListening(frozen.shared)
   const callbacks: ((error?: Error | null) => void)[] = []
   const bare = listeners.map(({ fd }) => fd)
   for (const { detached, left, again } of connections.values()) {
@@ -142,6 +147,7 @@ export function takeBack(installation: Installation, released: Released, started
     handle.listen(backlog)
     if (path) installation.env.native.claimPipePath(handle.fd, path)
   })
+  for (const { server } of released.frozen.shared) acceptConnections(server)
   for (const [index, { socket, detached, left, again }] of released.connections) {
     unbecomeMoved(socket)
     const isLost = started.has(index)

@@ -6,6 +6,7 @@ import { type Message, type MessageOf, type MessageType, PROTOCOL } from '../cha
 import { controlDirectory, controlSocketPath, isSameFamily } from '../channel/rendezvous.js'
 import { ERROR_CODES, type ErrorCode, TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
+import type { Slot } from '../slot.js'
 import { VERSION } from '../version.js'
 
 /** One predecessor that this process has found, and the listeners it was given a copy of. */
@@ -36,18 +37,27 @@ export class Session {
 
   /** Asks for one more listener of the same process. Blocks, bounded. */
   claim(attached: AttachedServer): number | undefined {
+    const [fd, ...surplus] = this.#claim(attached).fds
+    this.channel.closeFds(surplus)
+    if (fd !== undefined) this.claimed.set(attached.key, attached)
+    return fd
+  }
+
+  /** Asks for the connections of a server whose listener is the cluster's primary's. Blocks, bounded. */
+  claimShared(attached: AttachedServer): boolean {
+    const { message, fds } = this.#claim(attached)
+    this.channel.closeFds(fds)
+    if (message.found) this.claimed.set(attached.key, attached)
+    return message.found
+  }
+
+  #claim(attached: AttachedServer): Received & { message: MessageOf<'listener'> } {
     this.channel.send({ type: 'claim', address: attached.key }, { timeoutMs: LOOKUP_TIMEOUT })
     for (;;) {
       const answer = this.channel.receive(LOOKUP_TIMEOUT)
       if (answer === undefined) throw silent(attached.key, this.predecessor)
-      if (answer.message.type !== 'listener') {
-        this.#deliver(answer) // it was on its way
-        continue
-      }
-      const [fd, ...surplus] = answer.fds
-      this.channel.closeFds(surplus)
-      if (fd !== undefined) this.claimed.set(attached.key, attached)
-      return fd
+      if (answer.message.type === 'listener') return answer as Received & { message: MessageOf<'listener'> }
+      this.#deliver(answer) // it was on its way
     }
   }
 
@@ -106,8 +116,25 @@ export class Session {
  * Looks for the process that holds an address, and asks it for its listener: `undefined` where nobody of tsunagi's is there, or only a relative.
  * Blocks, bounded by LOOKUP_TIMEOUT for each step. Throws ERR_TSUNAGI_LOOKUP, _PEER, _BUSY, _PROTOCOL, _DIRECTORY.
  */
-export function openSession({ env, token }: Installation, attached: AttachedServer): { session: Session; fd: number } | undefined {
-  const path = controlSocketPath(controlDirectory(env.environment), attached.key)
+export function openSession(installation: Installation, attached: AttachedServer): { session: Session; fd: number } | undefined {
+  const met = meet(installation, attached.key, 1)
+  if (met === undefined) return undefined
+  met.session.claimed.set(attached.key, attached)
+  return { session: met.session, fd: met.fds[0] as number }
+}
+
+/** The same for the worker that this one replaces, which has no listener to give: its servers are claimed one by one. */
+export function openSlotSession(installation: Installation, { key }: Slot): Session | undefined {
+  return meet(installation, key, 0)?.session
+}
+
+interface Met {
+  readonly session: Session
+  readonly fds: readonly number[]
+}
+
+function meet({ env, token }: Installation, key: string, fds: number): Met | undefined {
+  const path = controlSocketPath(controlDirectory(env.environment), key)
   let peer: Peer
   try {
     peer = connectPeer(env.native, path, LOOKUP_TIMEOUT)
@@ -116,7 +143,7 @@ export function openSession({ env, token }: Installation, attached: AttachedServ
     if (code === 'ENOENT' || code === 'ECONNREFUSED') return undefined
     throw new TsunagiError(
       'ERR_TSUNAGI_LOOKUP',
-      `${attached.key} is in use, and the control socket of the process that holds it, ${path}, could not be reached: ${(cause as Error).message}.`,
+      `${key} is in use, and the control socket of the process that holds it, ${path}, could not be reached: ${(cause as Error).message}.`,
       {
         phase: 'negotiate',
         cause,
@@ -124,20 +151,20 @@ export function openSession({ env, token }: Installation, attached: AttachedServ
     )
   }
   try {
-    return greet(peer, attached, token)
+    return greet(peer, key, token, fds)
   } catch (error) {
     leave(peer)
     throw error
   }
 }
 
-function greet(peer: Peer, attached: AttachedServer, token: string): { session: Session; fd: number } | undefined {
+function greet(peer: Peer, address: string, token: string, wanted: number): Met | undefined {
   const { uid, pid } = peer.credentials
   const own = process.geteuid?.() ?? 0
   if (uid !== own) {
     throw new TsunagiError(
       'ERR_TSUNAGI_PEER',
-      `${attached.key} is held by process ${pid} of uid ${uid}; this process runs as uid ${own} and takes nothing from it. Start the new version as the same user.`,
+      `${address} is held by process ${pid} of uid ${uid}; this process runs as uid ${own} and takes nothing from it. Start the new version as the same user.`,
       {
         phase: 'negotiate',
       },
@@ -145,7 +172,6 @@ function greet(peer: Peer, attached: AttachedServer, token: string): { session: 
   }
   // A parent that waits for us, blocked, could not even say that it is one (P9); nor could we, when another of our servers listens there.
   if (pid === process.pid || (token === '' && isSameFamily(pid, process.pid))) return leave(peer)
-  const address = attached.key
   peer.channel.send(
     {
       type: 'hello',
@@ -163,11 +189,8 @@ function greet(peer: Peer, attached: AttachedServer, token: string): { session: 
   if (answer === 'dead') return leave(peer) // the address is free by now
   if (answer === undefined) throw silent(address, pid)
   const { message, fds } = answer
-  if (message.type === 'welcome' && fds.length === 1 && speaks(message.protocol)) {
-    const session = new Session(peer, message.pid, message.generation)
-    session.claimed.set(address, attached)
-    return { session, fd: fds[0] as number }
-  }
+  if (message.type === 'welcome' && fds.length === wanted && speaks(message.protocol))
+    return { session: new Session(peer, message.pid, message.generation), fds }
   peer.channel.closeFds(fds)
   if (message.type === 'welcome' && !speaks(message.protocol))
     throw new TsunagiError(

@@ -142,7 +142,7 @@ function restoreOrRefuse(installation: Installation, session: Session, arrived: 
 export function serveListeners(installation: Installation, claimed: ReadonlyMap<string, AttachedServer>): void {
   for (const attached of claimed.values()) {
     startAccepting(installation.env.native, attached)
-    installation.desk.publish(attached.key)
+    installation.publish(attached)
   }
 }
 

@@ -59,6 +59,7 @@ export class ExitTrigger {
     if (!lifecycle.isOwner) return wishes // not yet, or not any more
     const isRestart = asked === this.supervisor?.restartSignal
     for (const attached of servers) {
+      if (attached.isShared) continue // a cluster worker's: nobody would ask for its address, which is the primary's
       const wish = this.#setting ?? (attached.options.onExit === 'none' && isRestart ? 'hold' : attached.options.onExit)
       if (wish !== 'none') wishes.set(attached, wish)
     }

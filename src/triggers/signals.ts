@@ -10,6 +10,12 @@ export class SignalGate {
   #held: NodeJS.Signals | 'shutdown' | undefined
   #onLeave: (() => void) | undefined
   #removals: (() => void)[] = []
+  readonly #patience: number | undefined
+
+  /** `patience`: milliseconds after which the application gets what is held although the successor is not there yet, since a supervisor would kill soon. */
+  constructor(patience?: number) {
+    this.#patience = patience
+  }
 
   /** Whether signals are held back. */
   get isClosed(): boolean {
@@ -41,8 +47,13 @@ export class SignalGate {
 
   #hold(asked: NodeJS.Signals | 'shutdown'): void {
     if (this.#onLeave) this.#onLeave()
-    else if (this.#held === undefined) this.#held = asked
+    else if (this.#held === undefined) this.#keep(asked)
     else this.open() // asked twice: whoever asks does not want to wait
+  }
+
+  #keep(asked: NodeJS.Signals | 'shutdown'): void {
+    this.#held = asked
+    if (this.#patience !== undefined) setTimeout(() => this.#onLeave ?? this.open(), this.#patience).unref()
   }
 
   /**

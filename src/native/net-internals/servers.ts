@@ -34,6 +34,28 @@ export function adoptListener(tcp: TcpConstructor, fd: number, server?: Server, 
   return handle
 }
 
+/**
+ * Whether a cluster worker's handle only stands for the primary's, which sends connections one by one.
+ * @note lib/internal/cluster/child.js rr(): an object of five functions, without an fd.
+ */
+export const isOfPrimary = (handle: ServerHandle): boolean => typeof handle.fd !== 'number'
+
+/**
+ * Gives every connection that the primary sends back to it, so that another worker gets it; nothing of the server changes for the application.
+ * @note lib/internal/cluster/child.js onconnection() asks the handle's owner whether it has room, _disconnect() closes it.
+ */
+export function declineConnections(server: Server): void {
+  const handle = serverInternals(server)._handle
+  const full = { maxConnections: 1, _connections: 1, close: (callback: () => void) => server.close(callback) }
+  if (handle) setSymbolValue(handle, handle, 'owner_symbol', full)
+}
+
+/** The inverse: this worker gets its share. */
+export function acceptConnections(server: Server): void {
+  const handle = serverInternals(server)._handle
+  if (handle) setSymbolValue(handle, handle, 'owner_symbol', server)
+}
+
 export type TcpConstructor = new (type: number) => TcpHandle
 
 /** Node does not export its handle classes: they are taken from a handle that is made for it, once. */
