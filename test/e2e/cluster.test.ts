@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { Client } from '../helpers/client.js'
-import { REGISTER } from '../helpers/plain.js'
+import { Client, talk, who } from '../helpers/client.js'
+import { REGISTER, whoServes } from '../helpers/plain.js'
 import { fixture, Line } from '../helpers/process.js'
 
 describe.each(['rr', 'none'])('cluster workers that their primary replaces, policy %s', (policy) => {
@@ -22,20 +22,72 @@ describe.each(['rr', 'none'])('cluster workers that their primary replaces, poli
   })
 })
 
-async function start(mode: Record<string, unknown>) {
-  const line = await Line.empty(fixture('plain/rolling-cluster.cjs'), { node: REGISTER, mode, env: { TSUNAGI_MOVE: 'raw' } })
+describe('a worker that dies while it takes over', () => {
+  it.each(['successor-after-welcome', 'successor-before-ready', 'successor-before-ack', 'successor-after-ack'])(
+    'at %s costs nothing: its primary forks another one',
+    async (point) => {
+      const { line, primary } = await start({ slots: true, workers: 1, fault: `${point}=kill` })
+      const clients = await Client.connectMany(20, line.port)
+      const talking = talk(clients)
+      primary.tell('reload')
+      const [pid] = await untilReloaded(primary, 1)
+      await talking.stop()
+      expect(new Set(await Promise.all(clients.map(who)))).toEqual(new Set([pid]))
+      expect(await whoServes(line.port)).toBe(Number(pid))
+      expect(clients.flatMap(({ seen }) => seen)).toEqual([])
+    },
+  )
+
+  it('after the commit costs what it had started: the old worker takes the rest back, and gets new connections again', async () => {
+    const { line, primary } = await start({ slots: true, workers: 1, fault: 'successor-after-commit=kill' })
+    const clients = await Client.connectMany(20, line.port)
+    primary.tell('reload')
+    const [pid] = await untilReloaded(primary, 1)
+    expect(primary.stderr).toContain('20 connections were taken back')
+    expect(new Set(await Promise.all(clients.map(who)))).toEqual(new Set([pid]))
+    expect(await whoServes(line.port)).toBe(Number(pid))
+  })
+})
+
+describe('a cluster worker', () => {
+  it('that nobody gave a slot hands nothing over: it ends its connections as ever', async () => {
+    const { line, primary } = await start({ workers: 1, worker: { goodbye: 'SIGTERM' } })
+    const client = await Client.connect(line.port)
+    const [pid] = workersOf(primary, 'serving')
+    expect(await who(client)).toBe(pid)
+    primary.tell('reload')
+    await primary.until('server listening', (told) => told['pid'] !== Number(pid))
+    expect(await who(client)).toBe(pid)
+    client.end()
+    await client.expectEnd()
+    await untilReloaded(primary, 1)
+    expect(primary.all('report')).toEqual([])
+  })
+
+  it('whose connections nobody asked to move serves them until they end, and gets no new ones', async () => {
+    const { line, primary } = await start({ slots: true, workers: 1 }, {})
+    const client = await Client.connect(line.port)
+    const [pid] = workersOf(primary, 'serving')
+    primary.tell('reload')
+    const { successor } = await primary.until('report', ({ role }) => role === 'predecessor')
+    for (let i = 0; i < 4; i++) expect(await whoServes(line.port)).toBe(successor)
+    expect(await who(client)).toBe(pid)
+    client.end()
+    await client.expectEnd()
+    expect(await untilReloaded(primary, 1)).toEqual([String(successor)])
+  })
+})
+
+async function start(mode: Record<string, unknown>, env: NodeJS.ProcessEnv = { TSUNAGI_MOVE: 'raw' }) {
+  const line = await Line.empty(fixture('plain/rolling-cluster.cjs'), { node: REGISTER, mode, env })
   const primary = line.launch()
   await primary.until('serving')
   return { line, primary }
 }
 
-async function who(client: Client): Promise<string> {
-  client.send('who')
-  return client.line()
-}
-
 function workersOf(primary: Line['current'], event: string, at = 0): string[] {
-  return (primary.all(event)[at]?.['workers'] as number[]).map(String)
+  const told = primary.all(event)[at] as { workers?: number[] } | undefined
+  return told?.workers?.map(String) ?? []
 }
 
 async function untilReloaded(primary: Line['current'], times: number): Promise<string[]> {

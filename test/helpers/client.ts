@@ -143,6 +143,31 @@ export class Client {
   }
 }
 
+/** Asks a server of the fixtures for what it says of itself. */
+export async function who(client: Client): Promise<string> {
+  client.send('who')
+  return client.line()
+}
+
+/** Every client says something to an echo all the time, and checks what comes back. */
+export function talk(clients: Client[]): { stop(): Promise<void> } {
+  let stopped = false
+  const talking = clients.map(async (client, i) => {
+    for (let n = 0; !stopped; n++) {
+      const words = `client ${i} says ${n}, `.repeat(1 + (n % 50))
+      client.send(words)
+      await client.expect(words)
+      await new Promise((resolve) => setTimeout(resolve, 20))
+    }
+  })
+  return {
+    async stop() {
+      stopped = true
+      await Promise.all(talking)
+    },
+  }
+}
+
 function firstDifference(a: Uint8Array, b: Uint8Array): number {
   if (Buffer.compare(a, b) === 0) return -1
   return a.findIndex((byte, at) => byte !== b[at])
