@@ -36,6 +36,11 @@ export const HOLDER_FAULT_POINTS = [
   'predecessor-after-put',
   'successor-after-find',
   'successor-after-open',
+  'snapshot-before-hold',
+  'snapshot-after-hold',
+  'snapshot-after-dump',
+  'snapshot-after-file',
+  'snapshot-after-claim',
 ] as const
 
 export type FaultPoint = (typeof FAULT_POINTS)[number] | (typeof HOLDER_FAULT_POINTS)[number]

@@ -27,6 +27,11 @@ export const ERROR_CODES = {
   ERR_TSUNAGI_VERIFY: 'a received connection is not the one its record describes',
   ERR_TSUNAGI_FD_LIMIT: 'this process may not open as many descriptors as the handover needs',
   ERR_TSUNAGI_OWNERSHIP: 'it cannot be proven who owns the connections; they were left to the predecessor',
+  ERR_TSUNAGI_SNAPSHOT: 'a snapshot is damaged or incomplete',
+  ERR_TSUNAGI_SNAPSHOT_VERSION: 'a snapshot was written by another version of tsunagi',
+  ERR_TSUNAGI_SNAPSHOT_OWNER: 'a snapshot was written by another user',
+  ERR_TSUNAGI_SNAPSHOT_AGE: 'a snapshot is older than its packets were held',
+  ERR_TSUNAGI_SNAPSHOT_CLAIMED: 'another process restores from the same snapshot',
   ERR_TSUNAGI_ADDON: 'the native addon is missing or does not fit this Node',
 } as const
 

@@ -59,6 +59,14 @@ export function onExitSetting(environment: NodeJS.ProcessEnv): OnExit | undefine
   return given
 }
 
+/**
+ * Milliseconds for which packets are held while connections are data, and for which a snapshot may be restored: one number, since a connection whose
+ * packets were let through without a socket is reset. `TSUNAGI_HOLD`, in seconds. @default 60 s
+ */
+export function packetHoldTime(environment: NodeJS.ProcessEnv): number {
+  return Math.max(1_000, seconds(environment, 'TSUNAGI_HOLD', 60_000))
+}
+
 /** How connections move: `TSUNAGI_MODE`, as the new version was started with. @default 'auto' */
 export function handoverMode(environment: NodeJS.ProcessEnv): HandoverMode {
   const given = environment['TSUNAGI_MODE'] || 'auto'

@@ -289,6 +289,8 @@ export const CONNECTION_FLAG = {
   unreferenced: 64,
   /** Its descriptor was sent before it turned out that it cannot move: the predecessor keeps it. */
   stays: 128,
+  /** The peer has ended its stream, and the kernel's socket, which was made again, does not know it: after the unread bytes the stream ends. */
+  peerEnded: 256,
 } as const
 
 /** Reference in the carried graph to a socket that did not come along. */

@@ -20,7 +20,12 @@ export function addressKey(at: ListeningAddress): string {
 
 /** Path of the control socket that belongs to an address key in this network namespace. */
 export function controlSocketPath(directory: string, key: string): string {
-  return join(directory, `${fingerprint(`${networkNamespace()}\0${key}`)}.sock`)
+  return join(directory, `${addressName(key)}.sock`)
+}
+
+/** The name of files that belong to an address in this network namespace, without what they end in. */
+export function addressName(key: string): string {
+  return fingerprint(`${networkNamespace()}\0${key}`)
 }
 
 /**
@@ -83,7 +88,7 @@ function directoryFlaw(stats: Stats, uid: number): string | undefined {
 }
 
 /** @note /proc/self/ns/net reads like `net:[4026531840]` (namespaces(7)). */
-function networkNamespace(): string {
+export function networkNamespace(): string {
   try {
     return readlinkSync('/proc/self/ns/net')
   } catch {

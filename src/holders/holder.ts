@@ -14,7 +14,7 @@ export interface Holder {
   readonly name: HolderName
   /** Whether it keeps listeners open. One that does is asked where `listen()` finds the address taken, one that does not where it is free. */
   readonly keepsListeners: boolean
-  /** Why it cannot be used here and now, for people; `undefined`: it can. Quick: it is asked at every leave. */
+  /** Why it cannot be used here and now, for people; `undefined`: it can. Quick: it is asked once at the start, and at every leave. */
   unavailable(installation: Installation): string | undefined
   /**
    * Takes everything, or throws and has taken nothing. Synchronous: it is called from a signal handler and from process.on('exit').
@@ -37,6 +37,8 @@ export interface Bundle {
   readonly segments: readonly Uint8Array[]
   /** Descriptors of the connections, in the order of the record. */
   readonly fds: Int32Array
+  /** How many connections of these listeners stay, and are served here until they end. */
+  readonly staying: number
 }
 
 export type Bequest = Readonly<MessageOf<'bequest'>>
@@ -47,6 +49,8 @@ export interface Put {
   readonly where: string
   /** The stop was meant as one: closes everything politely, now. Never throws. */
   discard(): void
+  /** This process is about to end, and serves nothing any more of what it kept. */
+  alone?(): void
 }
 
 /** What a holder has for this process, from `find` on. It stays the holder's until `commit`: if this process dies before, the next one finds it. */

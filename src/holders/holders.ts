@@ -1,14 +1,25 @@
 import type { Installation } from '../installation.js'
 import type { OnExit } from '../options.js'
 import type { Bundle, Held, Holder, Put } from './holder.js'
+import { snapshotFile } from './snapshot-file.js'
 
 /** Every holder, in the order in which they are asked. */
-const HOLDERS: readonly Holder[] = []
+const HOLDERS: readonly Holder[] = [snapshotFile]
 
 /** Who may be asked for which wish; 'hold' falls through to the snapshot. */
 const FOR: Record<Exclude<OnExit, 'none'>, ReadonlySet<string>> = {
   hold: new Set(['systemd', 'keeper', 'snapshot']),
   snapshot: new Set(['snapshot']),
+}
+
+/** At the start, so that whoever counts on it hears it before it is needed. What a holder has to set up is set up with that. */
+export function sayIfNobodyTakes(installation: Installation, onExit: OnExit, holders = HOLDERS): void {
+  if (onExit === 'none') return
+  const asked = holders.filter(({ name }) => FOR[onExit].has(name))
+  const reasons = asked.map((holder) => holder.unavailable(installation))
+  if (reasons.includes(undefined)) return
+  const said = asked.map(({ name }, i) => `${name}: ${reasons[i]}`).join('; ')
+  installation.env.log(`when this process ends its connections will drain, although "${onExit}" is asked for (${said})`)
 }
 
 /** Puts a bundle into the first holder that takes it; `undefined` where none does, which has been said. */

@@ -80,7 +80,7 @@ function snapshotMovable(installation: Installation, frozen: Frozen): Snapshot {
   }
 }
 
-function bundle(installation: Installation, { listeners }: Frozen, { record, segments, fds }: Snapshot): Bundle {
+function bundle(installation: Installation, { listeners, staying }: Frozen, { record, segments, fds }: Snapshot): Bundle {
   return {
     bequest: {
       type: 'bequest',
@@ -95,6 +95,7 @@ function bundle(installation: Installation, { listeners }: Frozen, { record, seg
     record,
     segments,
     fds,
+    staying: staying.length,
   }
 }
 

@@ -5,6 +5,7 @@ import { parseRootKey } from '../carry/root-key.js'
 import { type BlobField, CONNECTION_FLAG, NO_SERVER } from '../channel/messages.js'
 import type { TsunagiError } from '../errors.js'
 import { openAccount } from '../handover/account.js'
+import { aligned } from '../handover/aligned.js'
 import type { Installation } from '../installation.js'
 import { VERIFY_COLUMN } from '../native/native.js'
 import { configureParkedSocket, setHighWaterMarks } from '../native/net-internals.js'
@@ -192,11 +193,6 @@ function restoreCarried(
 
 function blob(field: BlobField, segments: readonly Uint8Array[]): Uint8Array {
   return typeof field === 'number' ? (segments[field] as Uint8Array) : field
-}
-
-/** Typed columns need an aligned buffer of their own; the record's bytes lie anywhere. */
-function aligned(bytes: Uint8Array): ArrayBuffer {
-  return bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.byteLength) as ArrayBuffer
 }
 
 /** @note include/net/tcp_states.h: ESTABLISHED 1, FIN_WAIT1 4, FIN_WAIT2 5, CLOSE_WAIT 8; in any other state the connection is over or not yet there. */

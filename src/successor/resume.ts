@@ -1,7 +1,7 @@
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import { CONNECTION_FLAG } from '../channel/messages.js'
 import type { Installation } from '../installation.js'
-import { assignServer, markEnded, setNeedDrain, startReading } from '../native/net-internals.js'
+import { assignServer, endReading, markEnded, setNeedDrain, startReading } from '../native/net-internals.js'
 import type { Restored, RestoredConnection } from './restore.js'
 
 /**
@@ -55,7 +55,9 @@ function resumeConnection(installation: Resuming, connection: RestoredConnection
   const connect = () => installation.resumption.runHandler(socket, () => server.emit('connection', socket))
   protocol.adopt({ socket, server, timeout, connect }, state)
   if (serverSocketChannel.hasSubscribers) serverSocketChannel.publish({ socket })
-  if (!(flags & CONNECTION_FLAG.endEmitted)) startReading(socket)
+  if (flags & CONNECTION_FLAG.endEmitted) return
+  if (flags & CONNECTION_FLAG.peerEnded) endReading(socket)
+  else startReading(socket)
 }
 
 const serverSocketChannel = diagnosticsChannel('net.server.socket')

@@ -1,5 +1,6 @@
 import { constants } from 'node:os'
 import type { AttachedServer } from '../attached-server.js'
+import { sayIfNobodyTakes } from '../holders/holders.js'
 import type { Installation } from '../installation.js'
 import { type OnExit, onExitSetting } from '../options.js'
 import { type Left, leave } from '../predecessor/leave.js'
@@ -42,7 +43,9 @@ export class ExitTrigger {
     this.#removals = [this.#gateEmit(), ...new Set([...signals, ...restart])].map((each) =>
       typeof each === 'string' ? this.#own(each) : each,
     )
-    if (isAsked) this.#removals.push(this.#watchExit())
+    if (!isAsked) return
+    this.#removals.push(this.#watchExit())
+    sayIfNobodyTakes(this.#installation, this.#setting ?? attached?.options.onExit ?? 'none')
   }
 
   /** Gives the signals back. */
@@ -103,6 +106,7 @@ export class ExitTrigger {
     const drain = this.#left?.drain
     const end = () => {
       this.close()
+      this.#left?.put.alone?.()
       process.kill(process.pid, signal) // nobody else listens: what the system does by default
     }
     if (drain === undefined || drain.left === 0) return end()
@@ -163,6 +167,7 @@ export class ExitTrigger {
       this.#hasCrashed = true
     }
     const processOnExit = () => {
+      this.#left?.put.alone?.()
       if (this.#since !== undefined || this.#hasCrashed || this.#installation.gate.isClosed) return
       const wishes = this.#wishes('exit')
       if (wishes.size > 0) this.#left = leave(this.#installation, wishes)

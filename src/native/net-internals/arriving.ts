@@ -70,6 +70,12 @@ export function markEnded(socket: Socket): void {
   state.endEmitted = true
 }
 
+/** The peer's stream is over, behind what is buffered. @note As lib/internal/stream_base_commons.js onStreamRead does at EOF. */
+export function endReading(socket: Socket): void {
+  socket.push(null)
+  socket.read(0)
+}
+
 export function setNeedDrain(socket: Socket, needDrain: boolean): void {
   internals(socket)._writableState.needDrain = needDrain
 }
