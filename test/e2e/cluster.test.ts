@@ -8,15 +8,16 @@ describe.each(['rr', 'none'])('cluster workers that their primary replaces, poli
     const { line, primary } = await start({ policy, slots: true })
     const clients = await Client.connectMany(20, line.port)
     const before = await Promise.all(clients.map(who))
-    expect(new Set(before)).toEqual(new Set(workersOf(primary, 'serving')))
+    expect(workersOf(primary, 'serving')).toEqual(expect.arrayContaining([...new Set(before)])) // the kernel may give all to one
     for (let reload = 1; reload <= 3; reload++) {
       primary.tell('reload')
       const [was, is] = [await Promise.all(clients.map(who)), await untilReloaded(primary, reload)]
       expect(was).toHaveLength(20)
       const now = await Promise.all(clients.map(who))
-      expect(new Set(now)).toEqual(new Set(is))
+      expect(is).toEqual(expect.arrayContaining([...new Set(now)]))
     }
     expect(clients.flatMap(({ seen }) => seen)).toEqual([])
+    if (policy === 'rr') expect(new Set(before).size).toBe(2)
     expect(primary.all('worker exit')).toHaveLength(6)
     expect(primary.all('worker exit').every(({ code }) => code === 0)).toBe(true)
   })

@@ -32,15 +32,115 @@ describe('pm2 reload of two cluster workers', () => {
   })
 })
 
-/** An application of which versions can be deployed, on two workers. */
-async function start(options: Record<string, unknown> = {}) {
-  const release = join(temporaryDirectory(), 'release.json')
-  const deploy = (version: { name: string; boot?: string; ready?: number }) => writeFileSync(release, JSON.stringify(version))
-  deploy({ name: 'one' })
-  const env = { TSUNAGI_MOVE: 'all', MODE: JSON.stringify({ release }) }
-  const pm2 = await Pm2.start({ script: fixture('plain/deployed.cjs'), instances: 2, exec_mode: 'cluster', env, ...options })
-  await pm2.until('two listening workers', () =>
-    pm2.told.filter(({ event }) => event === 'server listening').length === 2 ? true : undefined,
+describe('pm2 reload', () => {
+  it('of an ES module waits for all of it, and carries on', async () => {
+    const { pm2 } = await start({ script: fixture('plain/deployed.mjs') })
+    const clients = await Client.connectMany(20, pm2.port)
+    const talking = talk(clients)
+    await pm2.run('reload', 'app')
+    await talking.stop()
+    expect(clients.flatMap(({ seen }) => seen)).toEqual([])
+    const taken = pm2.told.flatMap(({ event, role }, at) => (event === 'report' && role === 'successor' ? [at] : []))
+    const evaluated = pm2.told.flatMap(({ event }, at) => (event === 'evaluated' ? [at] : []))
+    expect(taken).toHaveLength(2)
+    for (const [i, at] of taken.entries()) expect(at).toBeGreaterThan(evaluated[2 + i] as number)
+  })
+
+  it('with wait_ready takes over when the application says that it is ready, and only then lets PM2 know', async () => {
+    const { pm2, deploy } = await start({ wait_ready: true, listen_timeout: 20_000 }, { name: 'one', ready: 0 })
+    const clients = await Client.connectMany(20, pm2.port)
+    const talking = talk(clients)
+    deploy({ name: 'two', ready: 500 })
+    await pm2.run('reload', 'app')
+    await talking.stop()
+    expect(clients.flatMap(({ seen }) => seen)).toEqual([])
+    const order = pm2.told.filter(({ event, role }) => event === 'ready' || (event === 'report' && role === 'successor'))
+    expect(order.slice(2).map(({ event }) => event)).toEqual(['ready', 'report', 'ready', 'report'])
+  })
+
+  it('with wait_ready of a version that never says so takes over before PM2 stops the old one', async () => {
+    const { pm2, deploy } = await start({ wait_ready: true }, { name: 'one', ready: 0 })
+    const clients = await Client.connectMany(20, pm2.port)
+    const talking = talk(clients)
+    deploy({ name: 'two' })
+    await pm2.run('reload', 'app')
+    await talking.stop()
+    expect(clients.flatMap(({ seen }) => seen)).toEqual([])
+    expect((await pm2.list()).map(({ pm2_env }) => pm2_env.restart_time)).toEqual([1, 1])
+  })
+
+  it('with shutdown_with_message keeps every connection', async () => {
+    const { pm2 } = await start({ shutdown_with_message: true })
+    const clients = await Client.connectMany(20, pm2.port)
+    const talking = talk(clients)
+    await pm2.run('reload', 'app')
+    await pm2.run('reload', 'app')
+    await talking.stop()
+    expect(clients.flatMap(({ seen }) => seen)).toEqual([])
+  })
+
+  it('of a version that throws at its start costs nothing when the one that PM2 starts next does not', async () => {
+    const { pm2, deploy } = await start()
+    const clients = await Client.connectMany(20, pm2.port)
+    const talking = talk(clients)
+    deploy({ name: 'two', boot: 'throws once' })
+    await pm2.run('reload', 'app')
+    await talking.stop()
+    expect(clients.flatMap(({ seen }) => seen)).toEqual([])
+    expect(pm2.told.filter(({ event }) => event === 'boot')).toHaveLength(5)
+    expect((await pm2.list()).map(({ pm2_env }) => pm2_env.status)).toEqual(['online', 'online'])
+  })
+
+  it.each(['throws', 'hangs'])(
+    'of a version that %s costs nothing as long as PM2 lets the old one be, which then ends by its own rules',
+    async (boot) => {
+      const { pm2, deploy } = await start({ instances: 1, listen_timeout: 5_000, restart_delay: 500 }, undefined, { goodbye: 'SIGINT' })
+      const clients = await Client.connectMany(20, pm2.port)
+      const pid = await who(clients[0] as Client)
+      deploy({ name: 'two', boot })
+      const reloaded = pm2.run('reload', 'app')
+      await pm2.until('the new version', () =>
+        pm2.told.some(({ event, release }) => event === 'boot' && release === 'two') ? true : undefined,
+      )
+      for (let n = 0; n < 10; n++) expect(new Set(await Promise.all(clients.map(who)))).toEqual(new Set([pid]))
+      expect(clients.flatMap(({ seen }) => seen)).toEqual([])
+      for (const client of clients) expect(await client.line()).toBe('goodbye')
+      for (const client of clients) client.end()
+      await reloaded
+    },
   )
+
+  it('leaves a connection that nobody asked to move to the old worker, which ends it politely before PM2 would kill it', async () => {
+    const { pm2 } = await start({ env: {} })
+    const client = await Client.connect(pm2.port)
+    const pid = await who(client)
+    await pm2.run('reload', 'app')
+    await client.expectEnd()
+    client.end()
+    expect(client.seen).toEqual(['end'])
+    expect(pm2.told).toContainEqual(expect.objectContaining({ event: 'report', role: 'predecessor', predecessor: Number(pid), moved: 0 }))
+    expect((await pm2.list()).map(({ pm2_env }) => pm2_env.restart_time)).toEqual([1, 1])
+  })
+})
+
+interface Version {
+  name: string
+  boot?: string
+  ready?: number
+}
+
+/** An application of which versions can be deployed, on two workers. */
+async function start(options: Record<string, unknown> = {}, first: Version = { name: 'one' }, mode: Record<string, unknown> = {}) {
+  const folder = temporaryDirectory()
+  const [release, script] = [join(folder, 'release.json'), join(folder, 'app.cjs')]
+  writeFileSync(join(folder, 'package.json'), '{}') // PM2 imports what is below a package.json of type "module", and then survives what that throws
+  writeFileSync(script, `require(${JSON.stringify(fixture('plain/deployed.cjs'))})`)
+  const deploy = (version: Version) => writeFileSync(release, JSON.stringify(version))
+  deploy(first)
+  const { env = { TSUNAGI_MOVE: 'all' }, ...rest } = options as { env?: Record<string, string>; instances?: number }
+  const app = { script, instances: 2, exec_mode: 'cluster', ...rest }
+  const pm2 = await Pm2.start({ ...app, env: { ...env, MODE: JSON.stringify({ ...mode, release }) } })
+  const count = (event: string) => pm2.told.filter((told) => told.event === event).length
+  await pm2.until('listening workers', () => (count('server listening') === app.instances ? true : undefined))
   return { pm2, deploy }
 }

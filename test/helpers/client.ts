@@ -160,10 +160,12 @@ export function talk(clients: Client[]): { stop(): Promise<void> } {
       await new Promise((resolve) => setTimeout(resolve, 20))
     }
   })
+  const talked = Promise.all(talking)
+  talked.catch(() => {}) // whoever stops it is told
   return {
     async stop() {
       stopped = true
-      await Promise.all(talking)
+      await talked
     },
   }
 }
