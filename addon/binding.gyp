@@ -9,6 +9,7 @@
         "src/fd_channel.cc",
         "src/fds.cc",
         "src/hold_table.cc",
+        "src/holds.cc",
         "src/inject.cc",
         "src/napi_error.cc",
         "src/netlink.cc",

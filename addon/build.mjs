@@ -1,7 +1,7 @@
 /**
  * Builds the addon for this machine into prebuilds/, where node-gyp-build looks first; does nothing when it is up to date.
  *
- *   node addon/build.mjs          prebuilds/<platform>-<arch>/
+ *   node addon/build.mjs          prebuilds/<platform>-<arch>/, the program tsunagi-repair beside the addon
  *   node addon/build.mjs --asan   addon/build/asan/prebuilds/…, with AddressSanitizer and UBSan; prints how to run it
  *
  * One binary serves every Node from 20 on: it uses only Node-API and what uv.h makes public.
@@ -26,16 +26,19 @@ if (process.platform !== 'linux') {
 
 function build() {
   const target = join(asan ? join(addon, 'build', 'asan') : root, 'prebuilds', `linux-${process.arch}`, binaryName())
+  const helper = join(dirname(target), 'tsunagi-repair')
+  const targets = asan ? [target] : [target, helper]
   const stamp = join(addon, 'build', asan ? 'asan.stamp' : 'release.stamp')
   const sources = hashOf(sourceFiles())
-  if (existsSync(target) && existsSync(stamp) && readFileSync(stamp, 'utf8') === sources + hashOf([target])) {
+  if (targets.every(existsSync) && existsSync(stamp) && readFileSync(stamp, 'utf8') === sources + hashOf(targets)) {
     console.log(`tsunagi: ${relative(root, target)} is up to date`)
     return
   }
   requireTools()
   runNodeGyp()
   publish(join(addon, 'build', asan ? 'Debug' : 'Release', 'tsunagi.node'), target)
-  writeFileSync(stamp, sources + hashOf([target]))
+  if (!asan) publish(buildHelper(), helper)
+  writeFileSync(stamp, sources + hashOf(targets))
   console.log(`tsunagi: built ${relative(root, target)}`)
   if (asan)
     console.log(`tsunagi: to run it: TSUNAGI_PREBUILD=${join(addon, 'build', 'asan')} LD_PRELOAD="$(gcc -print-file-name=libasan.so)"`)
@@ -46,12 +49,32 @@ function binaryName() {
   return `tsunagi.napi.${existsSync('/etc/alpine-release') ? 'musl' : 'glibc'}.node`
 }
 
-/** Whatever changes the binary: the sources, how they are built, and the headers they include from npm. */
+/** The process that has the capability instead of the server: what of the addon asks for it, without Node-API. */
+function buildHelper() {
+  const built = join(addon, 'build', 'tsunagi-repair')
+  const own = readdirSync(join(addon, 'helper')).filter((name) => name.endsWith('.cc'))
+  const shared = ['connection_record.cc', 'hold_table.cc', 'holds.cc', 'netlink.cc', 'repair_mode.cc']
+  const sources = [...own.map((name) => join('helper', name)), ...shared.map((name) => join('src', name))]
+  const flags = ['-std=c++17', '-O2', '-Wall', '-Wextra', '-D_GNU_SOURCE', '-I.', '-fPIE', '-pie', '-fstack-protector-strong', '-s']
+  const linking = ['-static-libgcc', '-static-libstdc++', '-Wl,-z,relro,-z,now', '-o', built]
+  // CXX may hold arguments or a launcher, hence the shell.
+  const command = [process.env.CXX ?? 'g++', ...flags, ...sources, ...linking.map((argument) => `'${argument}'`)].join(' ')
+  const run = spawnSync(command, { shell: true, cwd: addon, encoding: 'utf8' })
+  if (/warning:/.test(run.stderr)) process.stderr.write(run.stderr)
+  if (run.status === 0) return built
+  process.stderr.write(run.stderr)
+  fail('tsunagi-repair could not be built; the output of the compiler is above.')
+}
+
+/** Whatever changes the binaries: the sources, how they are built, and the headers they include from npm. */
 function sourceFiles() {
-  const folder = join(addon, 'src')
-  const sources = readdirSync(folder).sort()
+  const folders = ['src', 'helper'].map((name) => join(addon, name))
   return [
-    ...sources.map((name) => join(folder, name)),
+    ...folders.flatMap((folder) =>
+      readdirSync(folder)
+        .sort()
+        .map((name) => join(folder, name)),
+    ),
     join(addon, 'binding.gyp'),
     fileURLToPath(import.meta.url),
     require.resolve('node-addon-api/package.json'),
@@ -111,6 +134,7 @@ function ownHeaders() {
 function publish(built, target) {
   mkdirSync(dirname(target), { recursive: true })
   const temporary = `${target}.${process.pid}`
+  // Its mode goes along.
   copyFileSync(built, temporary)
   renameSync(temporary, target)
 }

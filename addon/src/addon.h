@@ -6,13 +6,13 @@
 
 namespace tsunagi {
 
-class NetfilterSocket;
+class Holds;
 
 // What one environment (the main thread or a worker) has of this addon; nothing is shared between environments.
 struct AddonData {
   Napi::FunctionReference watcher_class;
   // From the first packet hold on.
-  std::shared_ptr<NetfilterSocket> netfilter;
+  std::shared_ptr<Holds> holds;
 };
 
 // Each file of this folder that JavaScript can call adds its functions here, in the order of native.ts.

@@ -1,5 +1,7 @@
-// enterRepair() and leaveRepair().
+// makeTcpSockets(), enterRepair() and leaveRepair().
 
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include "addon.h"
 #include "arguments.h"
 #include "napi_error.h"
@@ -30,9 +32,23 @@ Napi::Value LeaveRepair(const Napi::CallbackInfo& info) {
   return errors;
 }
 
+// One for each family, which is 2 or 10 as in a row; -1 for any other, and where there can be no more sockets.
+Napi::Value MakeTcpSockets(const Napi::CallbackInfo& info) {
+  if (!Accept(info, {{"families", Kind::kFds}})) return {};
+  FdList families(info[0]);
+  Napi::Int32Array fds = Napi::Int32Array::New(info.Env(), families.size());
+  int* next = fds.Data();
+  for (int family : families) {
+    bool known = family == AF_INET || family == AF_INET6;
+    *next++ = known ? socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP) : -1;
+  }
+  return fds;
+}
+
 }  // namespace
 
 void InitRepair(Napi::Env env, Napi::Object exports) {
+  Export<MakeTcpSockets>(env, exports, "makeTcpSockets");
   Export<EnterRepair>(env, exports, "enterRepair");
   Export<LeaveRepair>(env, exports, "leaveRepair");
 }

@@ -88,6 +88,12 @@ class Restoration {
   Restoration(const double* row, const Tuple& tuple, const uint8_t* queues, Shared* shared)
       : row_(row), tuple_(tuple), queues_(queues), shared_(shared) {}
 
+  // Into a fresh socket that somebody else has put into repair mode.
+  void Use(int fd) {
+    fd_.Reset(fd);
+    given_ = true;
+  }
+
   Restored Run() {
     family_ = row_[kFamily] == AF_INET6 ? AF_INET6 : AF_INET;
     own_fin_sent_ = row_[kOwnFin] == kFinSent;
@@ -96,7 +102,8 @@ class Restoration {
     injects_ = shared_->inject && (peer_fin_ || row_[kState] == kFinWait2) && shared_->injector.Open(tuple_.CarriesIpv4()) == 0;
     bool done = Build(static_cast<size_t>(row_[kReceiveQueue]));
     // A buffer as large as the saved queue is not to be had everywhere: then its bytes are left to the caller.
-    if (!done && step_ == kReceiveQueueStep) done = Build(0);
+    // A given socket has had its only try.
+    if (!done && step_ == kReceiveQueueStep && !given_) done = Build(0);
     if (!done) {
       restored_.error = errno;
       restored_.step = step_;
@@ -112,7 +119,6 @@ class Restoration {
  private:
   // False with errno and step_. A socket of an attempt before is closed first, silently, as it is in repair mode.
   bool Build(size_t receive_queue) {
-    fd_.Reset();
     restored_ = {};
     return Open() && Bind() && SetSequences(receive_queue) && Connect() && SetNegotiated() && FillReceiveQueue(receive_queue) &&
            FillSendQueue() && SetWindow() && At(kLastStep, SelectQueue(TCP_NO_QUEUE));
@@ -127,13 +133,21 @@ class Restoration {
   bool SelectQueue(int queue) { return Set(TCP_REPAIR_QUEUE, queue); }
 
   bool Open() {
-    fd_.Reset(socket(family_, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
+    if (!given_) fd_.Reset(socket(family_, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
     const OptionDefaults* defaults = shared_->DefaultsOf(family_);
     if (!fd_ || defaults == nullptr) return At(kSocketStep, false);
-    if (!Set(TCP_REPAIR, TCP_REPAIR_ON)) return At(kEnterStep, false);
+    if (!(given_ ? IsInRepair() : Set(TCP_REPAIR, TCP_REPAIR_ON))) return At(kEnterStep, false);
     restored_.options_refused = WriteOptions(fd_.Get(), tuple_.CarriesIpv4(), row_, shared_->names, *defaults);
     WriteBuffers(fd_.Get(), row_, *defaults);
     return true;
+  }
+
+  // Outside of it connecting would speak to the peer.
+  bool IsInRepair() {
+    int repair = 0;
+    if (!GetOption(fd_.Get(), IPPROTO_TCP, TCP_REPAIR, &repair)) return false;
+    if (repair != 1) errno = EPERM;
+    return repair == 1;
   }
 
   uint32_t Scope() const {
@@ -256,6 +270,7 @@ class Restoration {
   const uint8_t* queues_;
   Shared* shared_;
   UniqueFd fd_;
+  bool given_ = false;
   Restored restored_;
   Step step_ = kNoStep;
   int family_ = AF_INET;
@@ -286,15 +301,9 @@ bool LengthsAgree(const double* rows, size_t count, size_t tuple_bytes, size_t q
   return tuple_bytes == count * sizeof(Tuple) && total == static_cast<double>(queue_bytes);
 }
 
-Napi::Value RestoreConnections(const Napi::CallbackInfo& info) {
+// `fds` null: this process makes the sockets and may put them into repair mode itself.
+Napi::Value RestoreAll(const Napi::CallbackInfo& info, const FdList* fds, bool inject) {
   Napi::Env env = info.Env();
-  if (!Accept(info, {{"figures", Kind::kNumbers},
-                     {"tuples", Kind::kBytes},
-                     {"names", Kind::kArray},
-                     {"queues", Kind::kBytes},
-                     {"inject", Kind::kBoolean}})) {
-    return {};
-  }
   Napi::Array given = info[2].As<Napi::Array>();
   std::vector<std::string> names;
   for (uint32_t index = 0; index < given.Length(); index++) names.push_back(given.Get(index).ToString());
@@ -303,11 +312,11 @@ Napi::Value RestoreConnections(const Napi::CallbackInfo& info) {
   Napi::Uint8Array tuple_bytes = info[1].As<Napi::Uint8Array>();
   Napi::Uint8Array queues = info[3].As<Napi::Uint8Array>();
   size_t count = figures.ElementLength() / kColumns;
-  if (figures.ElementLength() % kColumns != 0 ||
+  if (figures.ElementLength() % kColumns != 0 || (fds != nullptr && fds->size() != count) ||
       !LengthsAgree(figures.Data(), count, tuple_bytes.ByteLength(), queues.ByteLength())) {
-    return ThrowRange(env, "The \"figures\", \"tuples\" and \"queues\" arguments must be of the same connections");
+    return ThrowRange(env, "The arguments must be of the same connections");
   }
-  Shared shared{Names(std::move(names)), {}, info[4].As<Napi::Boolean>(), {}, {}};
+  Shared shared{Names(std::move(names)), {}, inject, {}, {}};
 
   Napi::Float64Array results = Napi::Float64Array::New(env, count * kRestoredColumns);
   double* next = results.Data();
@@ -315,8 +324,10 @@ Napi::Value RestoreConnections(const Napi::CallbackInfo& info) {
   const uint8_t* bytes = queues.Data();
   for (size_t index = 0; index < count; index++) {
     const double* row = figures.Data() + index * kColumns;
+    Restoration restoration(row, tuples[index], bytes, &shared);
+    if (fds != nullptr) restoration.Use(fds->begin()[index]);
     Restored restored;
-    if (row[kRefusal] == kAccepted) restored = Restoration(row, tuples[index], bytes, &shared).Run();
+    if (row[kRefusal] == kAccepted) restored = restoration.Run();
     std::memcpy(next, &restored, sizeof restored);
     next += kRestoredColumns;
     bytes += static_cast<size_t>(QueueBytes(row));
@@ -324,10 +335,34 @@ Napi::Value RestoreConnections(const Napi::CallbackInfo& info) {
   return results;
 }
 
+Napi::Value RestoreConnections(const Napi::CallbackInfo& info) {
+  if (!Accept(info, {{"figures", Kind::kNumbers},
+                     {"tuples", Kind::kBytes},
+                     {"names", Kind::kArray},
+                     {"queues", Kind::kBytes},
+                     {"inject", Kind::kBoolean}})) {
+    return {};
+  }
+  return RestoreAll(info, nullptr, info[4].As<Napi::Boolean>());
+}
+
+Napi::Value RestoreInto(const Napi::CallbackInfo& info) {
+  if (!Accept(info, {{"figures", Kind::kNumbers},
+                     {"tuples", Kind::kBytes},
+                     {"names", Kind::kArray},
+                     {"queues", Kind::kBytes},
+                     {"fds", Kind::kFds}})) {
+    return {};
+  }
+  FdList fds(info[4]);
+  return RestoreAll(info, &fds, false);
+}
+
 }  // namespace
 
 void InitTcpRestore(Napi::Env env, Napi::Object exports) {
   Export<RestoreConnections>(env, exports, "restoreConnections");
+  Export<RestoreInto>(env, exports, "restoreInto");
 }
 
 }  // namespace tsunagi

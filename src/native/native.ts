@@ -174,6 +174,8 @@ export const NATIVE_NAMES = [
   'glimpseConnections',
   'connectionTuples',
   'restoreConnections',
+  'makeTcpSockets',
+  'restoreInto',
   'announceConnections',
   'kickPeers',
   'holdCreate',

@@ -1,5 +1,6 @@
 import type { Env } from '../env.js'
 import type { Native } from './native.js'
+import { helperPowers } from './repair-helper.js'
 
 /**
  * What of the addon needs CAP_NET_ADMIN, and CAP_NET_RAW where it injects: whoever saves and restores connections takes these from here, so that a
@@ -20,7 +21,8 @@ export const REPAIR_POWERS = [
   'holdList',
 ] as const satisfies readonly (keyof Native)[]
 
-/** This process's own. */
-export function repairPowers({ native }: Pick<Env, 'native'>): RepairPowers {
-  return native
+/** This process's own, or those of the helper that `TSUNAGI_HELPER` names by the path of its socket. */
+export function repairPowers({ native, environment }: Pick<Env, 'native' | 'environment'>): RepairPowers {
+  const helper = environment['TSUNAGI_HELPER']
+  return helper ? helperPowers(native, helper) : native
 }

@@ -23,6 +23,13 @@ export interface RepairNative {
    * CAP_NET_RAW allows it: without, a CLOSE_WAIT socket comes back ESTABLISHED, and the caller knows that the peer's stream has ended.
    */
   restoreConnections(figures: Float64Array, tuples: Uint8Array, names: readonly string[], queues: Uint8Array, inject: boolean): Float64Array
+  /** TCP sockets of no address, non-blocking, CLOEXEC, for `restoreInto`; families as the column `family` has them. −1 for any other number, and without room for more. */
+  makeTcpSockets(families: Int32Array): Int32Array
+  /**
+   * `restoreConnections` without injection, into sockets of `makeTcpSockets` that somebody who may has put into repair mode: itself it needs no privilege. Owns the fds. One
+   * whose receive queue does not fit fails with the step receive-queue.
+   */
+  restoreInto(figures: Float64Array, tuples: Uint8Array, names: readonly string[], queues: Uint8Array, fds: Int32Array): Float64Array
 
   // --- waking peers (addon/src/wake.cc), after the release and after leaving repair mode; EPERM without CAP_NET_RAW. Both return how many packets went out
 
