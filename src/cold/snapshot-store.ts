@@ -1,16 +1,4 @@
-import {
-  closeSync,
-  fstatSync,
-  fsyncSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readSync,
-  renameSync,
-  rmSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs'
+import { closeSync, fstatSync, fsyncSync, openSync, readdirSync, readFileSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { addressName } from '../channel/rendezvous.js'
 import { TsunagiError } from '../errors.js'
@@ -18,13 +6,14 @@ import type { SnapshotBody, SnapshotHead } from './snapshot-data.js'
 import { decodeBody, decodeHead, encodeBody, encodeHead, type ReadHead } from './snapshot-format.js'
 
 /**
- * Where snapshots lie: beside the control sockets, in a directory that is ours alone. A file has one of three endings, and is never in two of them:
+ * Where snapshots lie: beside the control sockets, in a directory that is ours alone. A file is in one of four states, and its name says in which:
  *
  *   .partial    a process is saving, or died over it: its head says what it holds
  *   .snapshot   complete and durable; the next start of the address claims it
  *   .claimed    a process is restoring, or died over it before it had brought a single connection to life
+ *   .spent      it has: nothing is ever restored from it again, and what it holds is about to be released
  */
-export type SnapshotState = 'partial' | 'snapshot' | 'claimed'
+export type SnapshotState = (typeof STATES)[number]
 
 export interface StoredSnapshot {
   readonly path: string
@@ -48,7 +37,7 @@ export class SnapshotWriter {
   readonly #path: string
   readonly #aside: string
   readonly #head: SnapshotHead
-  readonly #fd: number
+  #fd: number
   readonly #bodyStart: number
 
   /** Puts the head on disk: what the caller is about to hold can be released by whoever finds it. */
@@ -77,13 +66,18 @@ export class SnapshotWriter {
     fsyncSync(this.#fd)
     renameSync(this.#aside, this.#path)
     syncDirectory(dirname(this.#path))
-    closeSync(this.#fd)
+    this.#close()
   }
 
-  /** The inverse of the constructor. */
+  /** The inverse of both. */
   abandon(): void {
-    closeSync(this.#fd)
-    rmSync(this.#aside, { force: true })
+    this.#close()
+    for (const path of [this.#aside, this.#path]) rmSync(path, { force: true })
+  }
+
+  #close(): void {
+    if (this.#fd >= 0) closeSync(this.#fd)
+    this.#fd = -1
   }
 }
 
@@ -104,12 +98,12 @@ export function readHead(path: string): ReadHead {
 }
 
 /**
- * A snapshot that this process restores from. Of two that ask one gets it. If it dies before `finish` its sockets go with it, without a packet: the next one
- * may restore; after `finish` nobody can.
+ * A snapshot that this process restores from. Of two that ask one gets it. If it dies before `spend` its sockets go with it, without a packet: the next one
+ * may restore; after `spend` nobody can.
  */
 export class Claim {
   readonly head: SnapshotHead
-  readonly #path: string
+  #path: string
   readonly #bodyStart: number
   readonly #bodyBytes: number
 
@@ -142,8 +136,15 @@ export class Claim {
   }
 
   /** From here on nobody restores from it. */
-  finish(): void {
-    unlinkSync(this.#path)
+  spend(): void {
+    const spent = this.#path.replace(/claimed$/, 'spent')
+    renameSync(this.#path, spent)
+    this.#path = spent
+  }
+
+  /** Nothing that it holds is held any more. */
+  forget(): void {
+    rmSync(this.#path, { force: true })
   }
 }
 
@@ -217,6 +218,6 @@ function syncDirectory(directory: string): void {
   }
 }
 
-const STATES = ['partial', 'snapshot', 'claimed'] as const
+const STATES = ['partial', 'snapshot', 'claimed', 'spent'] as const
 /** @note read(2) and write(2) move at most 0x7ffff000 bytes at once. */
 const LARGEST_READ = 1 << 30

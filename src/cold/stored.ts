@@ -25,6 +25,7 @@ export function findSaved(env: Env, key: string): FoundSnapshot | undefined {
     const head = headOf(env, stored, stored.path === snapshotPath(directory, key))
     if (head === undefined || !isFor(head, key) || isInWork(stored, head)) continue
     if (stored.state === 'partial') clearAway(env, stored, head, 'the process that was saving them died over it')
+    else if (stored.state === 'spent') clearAway(env, stored, head, 'the process that had restored them died right after it')
     else if (ageOf(head) > head.holdMs) clearAway(env, stored, head, tooOld(head).message)
     else found = renewed(env, stored, head) ?? found
   }
@@ -45,7 +46,7 @@ export function endSaved(env: Env, path: string): void {
       const saved = claim.readBody()
       holdPackets(powers, held, claim.head.holdMs)
       const remade = remake(env.native, powers, saved)
-      claim.finish()
+      claim.spend()
       releasePackets(powers, held)
       leaveRepairMode(powers, remade, saved)
       env.native.endConnections(remade.fds.filter((fd) => fd >= 0))
@@ -53,6 +54,7 @@ export function endSaved(env: Env, path: string): void {
       resetPeers(env, saved, remade.failed.keys())
     } finally {
       releasePackets(powers, held)
+      claim.forget()
     }
   } catch (error) {
     env.log(`the connections in ${path} were not ended, and run into their hold's time: ${(error as Error).message}`)

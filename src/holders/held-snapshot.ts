@@ -57,10 +57,11 @@ export class HeldSnapshot implements Held {
 
   commit(): void {
     const { saved, remade } = this.#opened()
-    this.#claim?.finish() // the commit point: whoever looks for it from here on finds nothing
+    this.#claim?.spend() // the commit point: from here on nobody else restores them
     this.#env.fault('snapshot-after-claim')
     this.#release()
     leaveRepairMode(this.#powers, remade, saved)
+    this.#claim?.forget()
   }
 
   resumed(): void {
@@ -71,11 +72,7 @@ export class HeldSnapshot implements Held {
 
   /** This process serves without it, and its own clients must get through: nobody will restore it any more. */
   close(): void {
-    try {
-      this.#claim?.finish()
-    } catch (error) {
-      this.#env.log(`a snapshot could not be removed: ${(error as Error).message}`)
-    }
+    this.#claim?.forget()
     this.#release()
     if (this.#saved) resetPeers(this.#env, this.#saved, Array(this.#saved.record.count).keys())
   }

@@ -35,6 +35,9 @@ describe('a snapshot on disk', () => {
   test('leaves nothing behind when it is given up', () => {
     const path = join(directory(), FILE)
     new SnapshotWriter(path, aHead()).abandon()
+    const writer = new SnapshotWriter(path, aHead())
+    writer.complete(aBody())
+    writer.abandon()
     expect(readdirSync(join(path, '..'))).toEqual([])
   })
 
@@ -44,7 +47,7 @@ describe('a snapshot on disk', () => {
     expect(new Claim(path).readBody().record.count).toBe(2)
   })
 
-  test('is claimed by one of two, and by nobody once it is finished', () => {
+  test('is claimed by one of two, and by nobody once it is spent', () => {
     const path = saved(join(directory(), FILE))
     const claim = new Claim(path)
     expect(() => new Claim(path)).toThrow(refusal('ERR_TSUNAGI_SNAPSHOT_CLAIMED'))
@@ -52,7 +55,9 @@ describe('a snapshot on disk', () => {
     expect(stored).toMatchObject({ state: 'claimed' })
     expect(stored && isInWork(stored, claim.head)).toBe(true)
     expect(claim.readBody().refused).toEqual(new Map([[1, 'it is MPTCP']]))
-    claim.finish()
+    claim.spend()
+    expect(storedSnapshots(join(path, '..'))).toMatchObject([{ state: 'spent' }])
+    claim.forget()
     expect(readdirSync(join(path, '..'))).toEqual([])
   })
 
