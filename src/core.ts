@@ -1,12 +1,14 @@
 /* Everything that the doors offer, in one bundle: see tsup.config.ts. */
-import nodeNet, { type Socket } from 'node:net'
+import nodeNet from 'node:net'
 import { attach, createServer, installation, participant } from './attach.js'
+import { type ConnectionScope, socketOf } from './connection-scope.js'
 import { TsunagiError } from './errors.js'
 import type { HandoverReport } from './handover/report.js'
 import type { ReloadOptions } from './triggers/spawn.js'
 
 export type { CarryOptions } from './carry/carried-state.js'
 export { carry, isResumed } from './carry.js'
+export type { ConnectionScope, WebSocketLike } from './connection-scope.js'
 export { ERROR_CODES, type ErrorCode } from './errors.js'
 export { PHASES, type Phase } from './handover/phase.js'
 export type { AttachOptions, Decision } from './options.js'
@@ -29,6 +31,7 @@ export async function reload(options: ReloadOptions = {}): Promise<HandoverRepor
  * Keeps a connection here while its handler is in the middle of something: `using hold = defer(socket)`. It moves when the hold is disposed of,
  * and drains if that does not happen within the grace period.
  */
-export function defer(socket: Socket): Disposable {
-  return installation()?.holds.hold(socket) ?? { [Symbol.dispose]() {} }
+export function defer(connection: ConnectionScope): Disposable {
+  const socket = socketOf(connection)
+  return (socket && installation()?.holds.hold(socket)) ?? { [Symbol.dispose]() {} }
 }

@@ -2,6 +2,7 @@ export {
   type AttachOptions,
   attach,
   type CarryOptions,
+  type ConnectionScope,
   carry,
   createServer,
   type Decision,
@@ -18,4 +19,5 @@ export {
   reload,
   retiring,
   TsunagiError,
+  type WebSocketLike,
 } from './core.js'

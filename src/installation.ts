@@ -19,6 +19,7 @@ import type { Drain } from './predecessor/drain.js'
 import { ConnectionFinder } from './predecessor/enumerate.js'
 import { RepeatingTimers } from './predecessor/repeating-timers.js'
 import { Protocols } from './protocols/protocols.js'
+import { WebSocketProtocol } from './protocols/websocket/websocket.js'
 import { isClusterWorker, programOf, readSlot, type Slot } from './slot.js'
 import { Resumption } from './successor/resumption.js'
 import { openSession, openSlotSession, type Session } from './successor/session.js'
@@ -69,6 +70,7 @@ export class Installation implements ListenerKeeper {
 
   constructor(env: Env) {
     this.env = env
+    this.protocols.add(new WebSocketProtocol(env, this.resumption))
     this.grace = gracePeriod(env.environment)
     this.token = env.environment['TSUNAGI_TOKEN'] ?? ''
     delete env.environment['TSUNAGI_TOKEN'] // it is ours alone, not our children's
@@ -92,8 +94,10 @@ export class Installation implements ListenerKeeper {
     this.#attached.set(attached.server, attached)
     const unwrap = wrapListen(attached, this, listen2)
     this.exit.watch(attached)
+    const unattend = this.protocols.attend(attached)
     return () => {
       unwrap()
+      unattend()
       this.servers.delete(attached)
       this.#attached.delete(attached.server)
     }

@@ -139,7 +139,7 @@ export function checkScope(scope: unknown, name: unknown): asserts scope is Serv
   if (!(scope instanceof Server) && !(scope instanceof Socket)) {
     throw misuse(
       'ERR_TSUNAGI_CARRY',
-      'carry(scope, name, init) carries for a net.Server or for an accepted net.Socket; its first argument is neither.',
+      'carry(scope, name, init) carries for a net.Server or for a connection: a net.Socket, a request, a response or a WebSocket. Its first argument is neither.',
     )
   }
   if (typeof name !== 'string' || name === '' || name.length > 200) {

@@ -18,6 +18,9 @@ export interface Protocol {
   /** What `TSUNAGI_MOVE` calls its connections; `undefined`: they hold nothing of the application and move without being asked for. */
   readonly kind: MoveKind | undefined
 
+  /** A server takes part from now on: of a protocol that has to see the begin of a connection. Returns how to undo it. */
+  attend?(attached: AttachedServer): () => void
+
   // ---- in the predecessor
 
   /** Whether this connection is of this protocol now. The first protocol that says so has it. */

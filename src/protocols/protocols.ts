@@ -14,6 +14,14 @@ export class Protocols {
     return () => this.#all.splice(this.#all.indexOf(protocol), 1)
   }
 
+  /** A server takes part from now on. Returns how to undo that. */
+  attend(attached: AttachedServer): () => void {
+    const undo = this.#all.map((protocol) => protocol.attend?.(attached))
+    return () => {
+      for (const one of undo) one?.()
+    }
+  }
+
   /** Whose connection this is now; `undefined` for one that nothing here understands: it drains. */
   of(socket: Socket, attached: AttachedServer | undefined): Protocol | undefined {
     return this.#all.find((protocol) => protocol.knows(socket, attached))

@@ -10,16 +10,24 @@ export class Resumption {
   /** The socket whose handler runs now and has not asked. Handlers are run one after another in one synchronous pass. */
   #muted: Socket | undefined
   #discarded = 0
+  /** Of protocols that discard in their own way: how to end that, until their handler has returned. */
+  readonly #unmutes = new WeakMap<Socket, () => void>()
 
   /** Whether `socket` came from a predecessor. Its writes count from now on, and its application knows of handovers. */
   ask(socket: Socket): boolean {
     this.#asked.add(socket)
     if (this.#muted === socket && !socket.writableEnded) this.#muted = undefined
+    this.#unmutes.get(socket)?.()
     return traceOf(socket)?.resumed === true
   }
 
   hasAsked(socket: Socket): boolean {
     return this.#asked.has(socket)
+  }
+
+  /** Calls back if the application asks. */
+  onAsk(socket: Socket, unmute: () => void): void {
+    this.#unmutes.set(socket, unmute)
   }
 
   adopt(socket: Socket): void {

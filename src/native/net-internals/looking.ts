@@ -75,6 +75,12 @@ export function remainingTimeoutOf(socket: Socket, loopNow: number): number {
   return timer ? Math.max(1, full - (loopNow - timer._idleStart)) : full
 }
 
+/** What is left of a timer, ms. */
+export function timeLeft(timer: NodeJS.Timeout): number {
+  const { _idleStart, _idleTimeout } = timer as unknown as { _idleStart: number; _idleTimeout: number }
+  return Math.max(1, _idleTimeout - (loopNow() - _idleStart))
+}
+
 /** The loop's time as timers count it: a fresh timer is stamped with it. */
 export function loopNow(): number {
   const timer = setTimeout(() => {}, 1)

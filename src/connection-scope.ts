@@ -1,0 +1,18 @@
+import { Socket } from 'node:net'
+import { socketUnder } from './protocols/websocket/ws.js'
+
+/** What stands for a connection: its socket, a request or a response on it, or a WebSocket of any copy of `ws`. */
+export type ConnectionScope = Socket | { readonly socket: Socket | null } | WebSocketLike
+
+/** A WebSocket of `ws`, as far as it is public. */
+export interface WebSocketLike {
+  readonly readyState: number
+  terminate(): void
+}
+
+/** The socket of a connection, whatever stands for it; `undefined` where nothing does. */
+export function socketOf(scope: unknown): Socket | undefined {
+  if (scope instanceof Socket) return scope
+  const socket = (scope as { socket?: unknown } | null | undefined)?.socket
+  return socket instanceof Socket ? socket : socketUnder(scope)
+}

@@ -1,0 +1,108 @@
+/**
+ * What is still sent on a WebSocket that has moved, or is about to, as what the application meant: it goes to the successor as that. Its own methods
+ * are put on one sender, and taken away again to undo it.
+ */
+import { type Callback, READY_STATE, type SendOptions, setClosing, type WebSocketInternals } from './ws.js'
+
+/** What an application does to a WebSocket, as plain data. */
+export type Act =
+  | { readonly act: 'send'; readonly data: Uint8Array; readonly binary: boolean; readonly compress: boolean; readonly fin: boolean }
+  | { readonly act: 'ping' | 'pong'; readonly data: Uint8Array }
+  | { readonly act: 'close'; readonly code: number | undefined; readonly data: Uint8Array }
+  | { readonly act: 'terminate' }
+
+/** Gives everything that the application does from now on to `take`. Returns how to undo that. */
+export function divert(ws: WebSocketInternals, take: (act: Act) => void): () => void {
+  const undoSender = override(ws._sender, {
+    send(data: unknown, { binary, compress, fin }: SendOptions, callback?: Callback) {
+      const act = { act: 'send', binary: binary === true, compress: compress !== false, fin: fin !== false } as const
+      withBytes(data, (bytes) => take({ ...act, data: bytes }))
+      acknowledge([callback])
+    },
+    ping(data: unknown, _mask: boolean, callback?: Callback) {
+      withBytes(data, (bytes) => take({ act: 'ping', data: bytes }))
+      acknowledge([callback])
+    },
+    pong(data: unknown, _mask: boolean, callback?: Callback) {
+      withBytes(data, (bytes) => take({ act: 'pong', data: bytes }))
+      acknowledge([callback])
+    },
+    sendFrame(list: Uint8Array[], callback?: Callback) {
+      take(frameAsAct(Buffer.concat(list)))
+      acknowledge([callback])
+    },
+  })
+  const undoWebSocket = override(ws, {
+    close(code?: number, data?: string | Uint8Array) {
+      if (ws.readyState !== READY_STATE.open) return
+      setClosing(ws)
+      take({ act: 'close', code, data: bytesOf(data ?? '') ?? NOTHING })
+    },
+    terminate() {
+      setClosing(ws)
+      take({ act: 'terminate' })
+    },
+  })
+  return () => {
+    undoSender()
+    undoWebSocket()
+  }
+}
+
+/** Does to a WebSocket what an application has done to it elsewhere. */
+export function perform(ws: WebSocketInternals, act: Act): void {
+  if (act.act === 'terminate') return ws.terminate()
+  if (ws.readyState !== READY_STATE.open) return // it has been closed meanwhile, as here it could have been as well
+  if (act.act === 'close') ws.close(act.code, act.data)
+  else if (act.act === 'send') ws.send(act.data, { binary: act.binary, compress: act.compress, fin: act.fin })
+  else ws[act.act](act.data, false)
+}
+
+/** Callers such as engine.io make the frame of a broadcast themselves, once: short, never compressed, never masked. @note RFC 6455, 5.2. */
+function frameAsAct(frame: Buffer): Act {
+  const opcode = (frame[0] as number) & 0x0f
+  const length = (frame[1] as number) & 0x7f
+  const data = frame.subarray(length === 127 ? 10 : length === 126 ? 4 : 2)
+  if (opcode === 8) return { act: 'close', code: data.length < 2 ? undefined : data.readUInt16BE(0), data: data.subarray(2) }
+  if (opcode > 8) return { act: opcode === 9 ? 'ping' : 'pong', data }
+  return { act: 'send', data, binary: opcode === 2, compress: false, fin: ((frame[0] as number) & 0x80) !== 0 }
+}
+
+/** A Blob takes a while to be read; what is sent meanwhile goes first, which only an application that sends both can tell. */
+function withBytes(data: unknown, use: (bytes: Uint8Array) => void): void {
+  const bytes = bytesOf(data)
+  if (bytes) use(bytes)
+  else void (data as Blob).arrayBuffer().then((buffer) => use(new Uint8Array(buffer)))
+}
+
+function bytesOf(data: unknown): Uint8Array | undefined {
+  if (typeof data === 'string') return Buffer.from(data)
+  if (data instanceof ArrayBuffer) return new Uint8Array(data)
+  if (ArrayBuffer.isView(data)) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength)
+  return undefined
+}
+
+export function acknowledge(args: readonly unknown[]): void {
+  const callback = args.find((candidate) => typeof candidate === 'function')
+  if (callback) process.nextTick(callback as Callback)
+}
+
+type Methods = Record<string, (...args: never[]) => void>
+
+/** Other methods for a while; what was there before comes back. Undoing it twice does nothing. */
+export function override(target: object, methods: Methods): () => void {
+  const before = new Map<string, PropertyDescriptor | undefined>()
+  for (const [name, value] of Object.entries(methods)) {
+    before.set(name, Object.getOwnPropertyDescriptor(target, name))
+    Object.defineProperty(target, name, { value, configurable: true, writable: true })
+  }
+  return () => {
+    for (const [name, descriptor] of before) {
+      if (descriptor) Object.defineProperty(target, name, descriptor)
+      else delete (target as Record<string, unknown>)[name]
+    }
+    before.clear()
+  }
+}
+
+const NOTHING = new Uint8Array()

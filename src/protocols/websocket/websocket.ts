@@ -1,0 +1,141 @@
+import type { IncomingMessage } from 'node:http'
+import type { Socket } from 'node:net'
+import type { AttachedServer } from '../../attached-server.js'
+import type { Env } from '../../env.js'
+import type { Resumption } from '../../successor/resumption.js'
+import { obstacleOfSocket } from '../plain-tcp.js'
+import {
+  type Arrival,
+  DISCARD,
+  type LateAct,
+  type LateSink,
+  type Left,
+  type Obstacle,
+  type Protocol,
+  type ProtocolSnapshot,
+} from '../protocol.js'
+import { Adoptions } from './adopt.js'
+import { Corral } from './corral.js'
+import { inflatedOf, prepareInflating } from './inflating.js'
+import { obstacleOfWebSocket } from './quiescence.js'
+import { receivedPart } from './received-part.js'
+import { type Act, divert, perform } from './sender.js'
+import { onWebSocket } from './sight.js'
+import { readState, type WebSocketState } from './state.js'
+import { noteUpgrade, noticeUpgrades, upgradeOf } from './upgrades.js'
+import { closeTimeLeft, deflateOf, expectClose, READY_STATE, stopCloseTimer, type WebSocketInternals, webSocketOn } from './ws.js'
+
+/**
+ * A WebSocket of any copy of `ws`. The successor's application is told of it by the request that it began with: it authenticates, routes and greets as it
+ * always does, what it answers is discarded, and its new WebSocket goes on in the middle of whatever the old one was in. Its one rule: what zlib has
+ * in hand cannot be told, so it moves between two things.
+ */
+export class WebSocketProtocol implements Protocol {
+  readonly name = 'websocket'
+  readonly kind = 'ws'
+  readonly #adoptions: Adoptions
+  readonly #corrals = new WeakMap<Socket, Corral>()
+
+  constructor(env: Pick<Env, 'log'>, resumption: Resumption) {
+    this.#adoptions = new Adoptions(env, resumption)
+  }
+
+  /** A WebSocket has to be known from its request on. */
+  attend({ kind, server }: AttachedServer): () => void {
+    return kind === 'http' ? noticeUpgrades(server, (request, socket) => this.#serverOnUpgrade(request, socket)) : () => {}
+  }
+
+  knows(socket: Socket): boolean {
+    return webSocketOn(socket) !== undefined
+  }
+
+  obstacleOf(socket: Socket): Obstacle | undefined {
+    const obstacle = obstacleOfSocket(socket)
+    if (obstacle) return obstacle
+    if (upgradeOf(socket) === undefined) return { reason: 'its request to upgrade was not seen', passes: false }
+    const ws = webSocketOn(socket)
+    return ws ? obstacleOfWebSocket(ws) : { reason: 'its WebSocket has closed', passes: false }
+  }
+
+  /** Its end leaves the corral as it is: it opens when the connection drains or comes back, or after a moment by itself. */
+  watch(socket: Socket, onPassed: () => void): () => void {
+    this.#corrals.get(socket)?.open()
+    const ws = webSocketOn(socket)
+    if (ws === undefined) return () => {}
+    let isWatched = true
+    this.#corrals.set(socket, new Corral(ws, socket, () => isWatched && onPassed()))
+    return () => {
+      isWatched = false
+    }
+  }
+
+  /** The client may connect again at once, and finds the successor. */
+  drain(socket: Socket): void {
+    this.#corrals.get(socket)?.open()
+    webSocketOn(socket)?.close(SERVICE_RESTART)
+  }
+
+  snapshot(socket: Socket): ProtocolSnapshot {
+    const ws = webSocketOn(socket) as WebSocketInternals
+    const deflate = deflateOf(ws)
+    const inflated = deflate && inflatedOf(deflate)
+    const state: WebSocketState = {
+      request: upgradeOf(socket) as WebSocketState['request'],
+      subprotocol: ws.protocol,
+      deflate: deflate ? { params: { ...deflate.params }, window: inflated?.window ?? NOTHING } : null,
+      closing: ws.readyState === READY_STATE.closing ? { left: closeTimeLeft(ws) } : null,
+      acts: this.#corrals.get(socket)?.acts ?? [],
+    }
+    return { state, held: receivedPart(ws._receiver, inflated?.fragments) }
+  }
+
+  leave(socket: Socket, late: LateSink): Left {
+    const ws = webSocketOn(socket) as WebSocketInternals
+    const closing = ws.readyState === READY_STATE.closing ? closeTimeLeft(ws) : undefined
+    stopCloseTimer(ws)
+    const corral = this.#corrals.get(socket)
+    corral?.leave()
+    const undivert = divert(ws, (act) => {
+      const { data, ...detail } = { data: NOTHING, ...act }
+      late.late('write', data, detail)
+    })
+    return {
+      socketSink: DISCARD, // only `ws` writes there, and it is diverted before
+      takeBack() {
+        undivert()
+        if (closing !== undefined) expectClose(ws, closing)
+        corral?.open()
+      },
+      letGo() {},
+    }
+  }
+
+  refuse(state: unknown, attached: AttachedServer | undefined): string | undefined {
+    if (readState(state) === undefined) return 'its state is not that of a WebSocket'
+    return attached?.server.listenerCount('upgrade') ? undefined : 'its server does not upgrade connections here'
+  }
+
+  adopt(arrival: Arrival, state: unknown): void {
+    this.#adoptions.begin(arrival, readState(state) as WebSocketState)
+  }
+
+  late(socket: Socket, { data, detail }: LateAct): void {
+    const act = { ...(detail as object), data } as Act
+    if (this.#adoptions.whenAdopted(socket, (ws) => perform(ws, act))) return
+    const ws = webSocketOn(socket)
+    if (ws) perform(ws, act)
+  }
+
+  #serverOnUpgrade(request: IncomingMessage, socket: Socket): void {
+    noteUpgrade(socket, request)
+    if (this.#adoptions.has(socket)) return
+    onWebSocket(socket, (ws) => {
+      const deflate = deflateOf(ws)
+      if (deflate) prepareInflating(deflate)
+    })
+  }
+}
+
+/** @note The registry of RFC 6455: "Service Restart"; clients may connect again. */
+const SERVICE_RESTART = 1012
+const NOTHING = new Uint8Array()
