@@ -13,6 +13,7 @@
         "src/inject.cc",
         "src/napi_error.cc",
         "src/netlink.cc",
+        "src/notify.cc",
         "src/packet_hold.cc",
         "src/process.cc",
         "src/raw_packet.cc",

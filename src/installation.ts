@@ -32,6 +32,7 @@ import { failure, type ReloadOptions, readStartCommand, type StartCommand, spawn
 import { reportBoot } from './triggers/spawned.js'
 import { leaveAfterStart } from './triggers/start.js'
 import { type Supervised, supervisedBy } from './triggers/supervised.js'
+import { type Systemd, systemdOf } from './triggers/systemd.js'
 import { endBefore, leaveAsWorker } from './triggers/worker.js'
 
 /**
@@ -67,6 +68,7 @@ export class Installation implements ListenerKeeper {
   readonly #sessions: Session[] = []
   readonly #heldSessions: HeldSession[] = []
   readonly #supervised: Supervised | undefined
+  readonly systemd: Systemd | undefined
 
   constructor(env: Env) {
     this.env = env
@@ -82,6 +84,7 @@ export class Installation implements ListenerKeeper {
     this.exit = new ExitTrigger(this)
     reportBoot(env, this.lifecycle.owned)
     this.#supervised = supervisedBy(this)
+    this.systemd = systemdOf(this)
     process.once('exit', () => this.desk.close())
     void this.lifecycle.owned.then(() => this.#listens.close())
     // A program that never listens has no predecessor either: one that waits for nothing but `owned()` would end here.
@@ -205,9 +208,14 @@ export class Installation implements ListenerKeeper {
   }
 
   /** Lets the next version find this process where this server is: at its address, or in the slot of a cluster worker. */
-  publish({ key, isShared }: AttachedServer): void {
-    const at = isShared ? this.slot?.key : key
+  publish(attached: AttachedServer): void {
+    const at = attached.isShared ? this.slot?.key : attached.key
     if (at) this.desk.publish(at)
+    if (!attached.isShared) this.systemd?.storeListener(attached)
+  }
+
+  activated(attached: AttachedServer): number | undefined {
+    return this.systemd?.given.takeListener(attached.key)
   }
 
   /** Calls back once this process has a listener that can be handed over, its own or a predecessor's. */
@@ -230,7 +238,14 @@ export class Installation implements ListenerKeeper {
 
   /** Whether a predecessor was found that has not handed over yet. */
   get isInheriting(): boolean {
-    return this.#sessions.length > 0
+    return this.#sessions.length + this.#heldSessions.length > 0
+  }
+
+  /** Resolves when this process serves; for a program without listeners that is to have booted. */
+  async whenServing(): Promise<void> {
+    const { owned } = this.lifecycle
+    await new Promise((resolve) => setImmediate(resolve)) // now the preloads run: the main module has not begun
+    await Promise.race([owned, this.whenReady().then(() => (this.isInheriting ? owned : undefined))])
   }
 
   async whenReady(): Promise<void> {
@@ -316,11 +331,13 @@ export class Installation implements ListenerKeeper {
 
   async reload(options: ReloadOptions): Promise<HandoverReport> {
     if (isClusterWorker()) throw failure('this process is a cluster worker, which is replaced by its primary')
-    return this.#supervised && !this.#supervised.isAlone ? this.#supervised.reload(options.timeout) : spawnSuccessor(this, options)
+    if (this.#supervised && !this.#supervised.isAlone) return this.#supervised.reload(options.timeout)
+    return this.systemd ? this.systemd.reload(options) : spawnSuccessor(this, options)
   }
 
   /** Ends this process once it has nothing left to do. */
-  leave(drain: Drain, sayLeft: () => void): void {
+  leave(drain: Drain, successor: number, sayLeft: () => void): void {
+    this.systemd?.handOver(successor)
     if (this.slot) leaveAsWorker(this, drain, sayLeft)
     else leaveAfterStart(this, drain, sayLeft)
   }

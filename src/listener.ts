@@ -29,6 +29,8 @@ export interface ListenerKeeper {
   waits(attached: AttachedServer, fd: number): number | undefined
   /** Whether a predecessor in the same slot hands this server's connections over: then it gets none from the primary before that. Never throws. */
   inheritSlot(attached: AttachedServer): boolean
+  /** A listener for the server's address that the service manager has opened, and nobody accepts on; the caller owns it. */
+  activated?(attached: AttachedServer): number | undefined
   /** The server listens; its key is '' where it has no address of its own. */
   listening(attached: AttachedServer): void
 }
@@ -74,11 +76,18 @@ function listenOrInherit(attached: AttachedServer, keeper: ListenerKeeper, wante
   try {
     attached.listensOn(resolvedAddress(attempt, wanted), wanted.backlog)
     const inherited = keeper.inherit(attached)
+    const kind = isPath(wanted) ? pipeConstructor() : tcpConstructor()
+    const given = inherited === undefined ? keeper.activated?.(attached) : undefined
+    if (given !== undefined) {
+      setServerHandle(server, adoptListener(kind, given))
+      proceed(attempt)
+      return noteListening(attached, keeper, wanted)
+    }
     if (inherited === undefined) {
       attached.key = ''
       return proceed(wanted)
     }
-    setServerHandle(server, silentListener(isPath(wanted) ? pipeConstructor() : tcpConstructor(), inherited))
+    setServerHandle(server, silentListener(kind, inherited))
     proceed(attempt)
   } catch (error) {
     attached.key = ''

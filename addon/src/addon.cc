@@ -8,6 +8,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitUnixSocket(env, exports);
   InitFdChannel(env, exports);
   InitFds(env, exports);
+  InitNotify(env, exports);
   InitProcess(env, exports);
   InitWatcher(env, exports);
   InitStreams(env, exports);

@@ -2,9 +2,10 @@ import type { Installation } from '../installation.js'
 import type { OnExit } from '../options.js'
 import type { Bundle, Held, Holder, Put } from './holder.js'
 import { snapshotFile } from './snapshot-file.js'
+import { systemdStore } from './systemd.js'
 
 /** Every holder, in the order in which they are asked. */
-const HOLDERS: readonly Holder[] = [snapshotFile]
+const HOLDERS: readonly Holder[] = [systemdStore, snapshotFile]
 
 /** Who may be asked for which wish; 'hold' falls through to the snapshot. */
 const FOR: Record<Exclude<OnExit, 'none'>, ReadonlySet<string>> = {

@@ -57,6 +57,13 @@ export interface Native extends RepairNative, PacketHoldNative {
   /** Sets the soft RLIMIT_NOFILE to the hard one. */
   raiseFdLimit(): void
 
+  // --- a service manager (addon/src/notify.cc)
+
+  /** One message to the notify socket at `path` (sd_notify(3); a leading `@` is an abstract name), with at most 252 descriptors. Nobody answers. ECONNREFUSED, ENOENT; EAGAIN after 2 s. */
+  notify(path: string, text: string, fds: Int32Array): void
+  /** A memory file that holds `content` and can never be changed. */
+  sealedMemory(content: Uint8Array): number
+
   // --- processes (addon/src/process.cc)
 
   /** Takes note of the end of a child, so that it is no zombie any more; false where it has not ended, or is none of ours. Not for what libuv has started. */
@@ -158,6 +165,8 @@ export const NATIVE_NAMES = [
   'endConnections',
   'fdLimits',
   'raiseFdLimit',
+  'notify',
+  'sealedMemory',
   'reap',
   'watch',
   'writeQueueSizes',

@@ -157,7 +157,7 @@ export class Settlement {
       },
     )
     installation.desk.succeeded(this.#report)
-    installation.leave(this.#drain, () => this.#sayLeft())
+    installation.leave(this.#drain, this.#peer.credentials.pid, () => this.#sayLeft())
     installation.lifecycle.retire()
   }
 

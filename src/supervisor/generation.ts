@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import type { Duplex, Readable } from 'node:stream'
-import { allRead, collect, end, REPORT_FD } from '../triggers/boot-output.js'
+import { allRead, collect, REPORT_FD } from '../triggers/boot-output.js'
+import { endChild } from '../triggers/launch.js'
 import { Supervision, type ToSupervised, type ToSupervisor } from '../triggers/supervision.js'
 
 /** What every generation of the program is started with. */
@@ -64,7 +65,7 @@ export class Generation {
 
   /** Ends it, politely at first; resolves with what it had printed before it served. */
   async end(): Promise<string> {
-    await end(this.child)
+    await endChild(this.child)
     await allRead(this.child.stdio[REPORT_FD] as Readable)
     return this.#output()
   }

@@ -20,16 +20,6 @@ export async function allRead(pipe: Readable): Promise<void> {
   clearTimeout(timer)
 }
 
-/** Politely at first. */
-export async function end(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null || child.pid === undefined) return
-  const ended = new Promise((resolve) => child.once('exit', resolve))
-  child.kill('SIGTERM')
-  const timer = setTimeout(() => child.kill('SIGKILL'), TERM_MS)
-  await ended
-  clearTimeout(timer)
-}
-
 /** Behind stdin, stdout and stderr. */
 export const REPORT_FD = 3
 const TERM_MS = 2_000

@@ -18,7 +18,7 @@ type Asked = NodeJS.Signals | 'shutdown'
  * SECOND_MS later means it: the holder lets go of everything at once.
  */
 export class ExitTrigger {
-  readonly supervisor: Supervisor | undefined
+  #supervisor: Supervisor | undefined
   readonly #installation: Installation
   readonly #setting: OnExit | undefined
   #removals: (() => void)[] = []
@@ -29,23 +29,29 @@ export class ExitTrigger {
   constructor(installation: Installation) {
     this.#installation = installation
     this.#setting = onExitSetting(installation.env.environment)
-    this.supervisor = findSupervisor(installation.env.environment)
+    this.#supervisor = findSupervisor(installation.env.environment)
   }
 
   /** For a server that has come: the signals are ours from now on if it, or the setting, asks for it. */
   watch(attached?: AttachedServer): void {
     if (this.#removals.length > 0) return
     const isAsked = this.#setting === undefined ? attached !== undefined && attached.options.onExit !== 'none' : this.#setting !== 'none'
-    const isRestarted = this.#setting === undefined && this.supervisor !== undefined
+    const isRestarted = this.#setting === undefined && this.#supervisor !== undefined
     if (!isAsked && !isRestarted) return
     const signals = isAsked ? SIGNALS : []
-    const restart = this.supervisor ? [this.supervisor.restartSignal] : []
+    const restart = this.#supervisor ? [this.#supervisor.restartSignal] : []
     this.#removals = [this.#gateEmit(), ...new Set([...signals, ...restart])].map((each) =>
       typeof each === 'string' ? this.#own(each) : each,
     )
     if (!isAsked) return
     this.#removals.push(this.#watchExit())
     sayIfNobodyTakes(this.#installation, this.#setting ?? attached?.options.onExit ?? 'none')
+  }
+
+  /** Whoever has started this process starts it again, and has its own way to keep what is held meanwhile. */
+  restartsBy(supervisor: Supervisor): void {
+    this.#supervisor = supervisor
+    this.watch()
   }
 
   /** Gives the signals back. */
@@ -60,7 +66,7 @@ export class ExitTrigger {
     const wishes = new Map<AttachedServer, Exclude<OnExit, 'none'>>()
     const { servers, lifecycle } = this.#installation
     if (!lifecycle.isOwner) return wishes // not yet, or not any more
-    const isRestart = asked === this.supervisor?.restartSignal
+    const isRestart = asked === this.#supervisor?.restartSignal
     for (const attached of servers) {
       if (attached.isShared) continue // a cluster worker's: nobody would ask for its address, which is the primary's
       const wish = this.#setting ?? (attached.options.onExit === 'none' && isRestart ? 'hold' : attached.options.onExit)

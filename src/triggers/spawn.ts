@@ -1,11 +1,11 @@
 import type { ChildProcess } from 'node:child_process'
 import { readFileSync, statSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import type { Readable } from 'node:stream'
 import { TsunagiError } from '../errors.js'
 import type { HandoverReport } from '../handover/report.js'
 import type { Installation } from '../installation.js'
-import { allRead, collect, end } from './boot-output.js'
+import { allRead, collect } from './boot-output.js'
+import { launchChild, launchDetached } from './launch.js'
 
 export interface ReloadOptions {
   /**
@@ -65,14 +65,19 @@ export function shownWorkingDirectory({ PWD: shown }: NodeJS.ProcessEnv = proces
  * Starts the new version with the same arguments and waits until it serves. Where it does not come so far this process goes on serving, and
  * the error says why, with what the new version has printed.
  */
-export async function spawnSuccessor(installation: Installation, options: ReloadOptions): Promise<HandoverReport> {
+export async function spawnSuccessor(
+  installation: Installation,
+  options: ReloadOptions,
+  { environment = {}, isDetached = false }: Pick<Partial<Succession>, 'environment' | 'isDetached'> = {},
+): Promise<HandoverReport> {
   const why = whyNoReload(installation)
   if (why) throw why
   const { desk, start } = installation
   const token = newToken()
   try {
     return await startNewVersion(start, options, {
-      environment: { TSUNAGI_TOKEN: token },
+      environment: { ...environment, TSUNAGI_TOKEN: token },
+      isDetached,
       whenServing: (_, resolve, reject) => desk.watch({ token, succeeded: resolve, failed: reject }),
       hasCommitted: () => desk.busyWith?.hasCommitted === true,
     })
@@ -92,6 +97,8 @@ export interface Succession {
   readonly environment: NodeJS.ProcessEnv
   /** For `stdio` from FIRST_GIVEN_FD on. */
   readonly stdio?: readonly (number | 'pipe')[]
+  /** It is to be nobody's child, so that it is re-parented to the service manager. */
+  readonly isDetached?: boolean
   whenServing(child: ChildProcess, resolve: (report: HandoverReport) => void, reject: (reason: Error) => void): void
   /** Whether connections are its own: then it is not killed any more, since its death would be theirs. */
   hasCommitted(): boolean
@@ -103,24 +110,19 @@ export async function startNewVersion(
   succession: Succession,
 ): Promise<HandoverReport> {
   const environment = env === 'current' ? process.env : env === 'fresh' ? start.environment : env
-  // Part of Node, so it needs nothing from disk; loaded at start it would cost every process 3 ms.
-  const { spawn } = createRequire(import.meta.url)('node:child_process') as typeof import('node:child_process')
-  const child = spawn(process.execPath, start.args, {
-    cwd: start.cwd,
-    env: { ...environment, ...succession.environment, TSUNAGI_REPORT_FD: '3' },
-    stdio: ['inherit', 'inherit', 'inherit', 'pipe', ...(succession.stdio ?? [])],
-  })
+  const launch = succession.isDetached ? launchDetached : launchChild
+  const { child, whenEnded, end } = launch(start, { ...environment, ...succession.environment, TSUNAGI_REPORT_FD: '3' }, succession.stdio)
   const output = collect(child)
   try {
     const report = await new Promise<HandoverReport>((resolve, reject) => {
       succession.whenServing(child, resolve, reject)
       child.on('error', reject)
-      child.on('exit', (code, signal) => reject(failure(`it ended with ${signal ?? `exit code ${code}`} before it served`)))
+      whenEnded((how) => succession.hasCommitted() || reject(failure(`it ended${how} before it served`)))
       setTimeout(() => succession.hasCommitted() || reject(failure(`it did not serve within ${timeout} ms`)), timeout).unref()
     })
     return report
   } catch (cause) {
-    await end(child)
+    await end()
     await allRead(child.stdio[3] as Readable)
     const reason = (cause as Error).message
     throw Object.assign(

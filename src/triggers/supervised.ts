@@ -44,13 +44,9 @@ export class Supervised {
     }
   }
 
-  /** A program without listeners has nothing to take over: for it to serve is to have booted. */
   async #sayServing(): Promise<void> {
     const installation = this.#installation
-    const { owned } = installation.lifecycle
-    await new Promise((resolve) => setImmediate(resolve)) // now the preloads run: the main module has not begun
-    const booted = installation.whenReady().then(() => (installation.isInheriting ? owned : undefined))
-    await Promise.race([owned, booted])
+    await installation.whenServing()
     this.#line.tell({ is: 'serving', generation: installation.generation, took: installation.generation > 1 })
   }
 

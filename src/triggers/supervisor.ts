@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 
 /** Something that starts this process again and again, and says by a signal of its own that it is about to. */
 export interface Supervisor {
-  readonly name: 'nodemon' | 'node --watch' | 'tsx watch'
+  readonly name: 'nodemon' | 'node --watch' | 'tsx watch' | 'systemd'
   /** Means: leave, you are started again as soon as you have. Other signals mean: leave. */
   readonly restartSignal: NodeJS.Signals
 }

@@ -68,6 +68,24 @@ const attempts = {
     const direct = attempt('unshare', '--net', 'ip', 'link', 'set', 'lo', 'up')
     return direct.ok ? direct : attempt('unshare', '--user', '--map-root-user', '--net', 'ip', 'link', 'set', 'lo', 'up')
   },
+  /** Namespaces with a cgroup tree of their own, and a systemd to boot in them. */
+  systemd: (): Probe => {
+    const namespaces = attempt(
+      'unshare',
+      '--pid',
+      '--mount',
+      '--uts',
+      '--ipc',
+      '--cgroup',
+      '--fork',
+      'mount',
+      '-t',
+      'tmpfs',
+      'tmpfs',
+      '/run',
+    )
+    return namespaces.ok ? attempt('/lib/systemd/systemd', '--version') : namespaces
+  },
   /** CAP_NET_ADMIN in the network namespace the tests run in. */
   'net-admin': (): Probe => attempt('python3', '-c', ENTER_REPAIR_MODE),
 }

@@ -1,0 +1,143 @@
+import { fstatSync, readSync } from 'node:fs'
+import { decode, encode, type Received } from '../channel/codec.js'
+import { encodeFrame, FrameReader } from '../channel/frame.js'
+import { MAX_FDS_PER_MESSAGE, type Message, type MessageOf } from '../channel/messages.js'
+import type { Installation } from '../installation.js'
+import { OURS } from '../triggers/given.js'
+import type { Systemd } from '../triggers/systemd.js'
+import type { Bequest, Held, Holder, Opened, Put } from './holder.js'
+
+/**
+ * systemd's descriptor store, for `systemctl restart`. The record is a sealed memory file; the connections lie in the queue of a socket pair, of which systemd
+ * stores one end: it compares each descriptor with all that it has, and 4,000 single ones would cost it 8 s. The listeners are there since they listen.
+ *
+ * systemd says neither that its store is off nor that it is full, it closes what it does not take. The other end of the pair hears that.
+ */
+export const systemdStore: Holder = {
+  name: 'systemd',
+  keepsListeners: true,
+
+  unavailable({ systemd }) {
+    if (systemd === undefined) return 'this process is not the main process of a unit with Type=notify'
+    return systemd.hasStore === false ? 'its descriptor store is off or full (FileDescriptorStoreMax=)' : undefined
+  },
+
+  put({ env: { native }, systemd, servers }, { bequest, record, segments, fds }): Put {
+    if (systemd === undefined) throw new Error('there is no notify socket')
+    const [near, far] = native.socketPair()
+    const content = [frame(bequest), frame(record, segments)].flat()
+    const memory = native.sealedMemory(Buffer.concat(content))
+    try {
+      for (let at = 0; at < fds.length; at += MAX_FDS_PER_MESSAGE)
+        native.sendMessage(near, [MARK], fds.subarray(at, at + MAX_FDS_PER_MESSAGE), PUT_MS)
+      for (const attached of servers) systemd.storeListener(attached)
+      systemd.storeOrThrow(RECORD, memory)
+      systemd.storeOrThrow(CONNECTIONS, far)
+      native.closeFds(Int32Array.of(far))
+      if (!systemd.barrierNow(PUT_MS)) throw new Error(`systemd did not take them within ${PUT_MS} ms`)
+      if (native.pollReadable(Int32Array.of(near), 0).length > 0) throw new Error('its descriptor store is full (FileDescriptorStoreMax=)')
+      systemd.notify(['STOPPING=1', 'STATUS=left to the next start'])
+    } catch (error) {
+      drop(systemd)
+      native.closeFds(Int32Array.of(near, far))
+      throw error
+    } finally {
+      native.closeFds(Int32Array.of(memory))
+    }
+    return { where: 'until the service stops', discard: () => drop(systemd) }
+  },
+
+  find(installation, key): Held | undefined {
+    const { systemd } = installation
+    if (!systemd?.given.has(RECORD)) return undefined
+    const held = new HeldBySystemd(installation, systemd)
+    return held.bequest.listeners.some((listener) => listener.key === key) ? held : undefined
+  },
+}
+
+function drop(systemd: Systemd): void {
+  systemd.remove(RECORD)
+  systemd.remove(CONNECTIONS)
+}
+
+class HeldBySystemd implements Held {
+  readonly holder = 'systemd'
+  readonly bequest: Bequest
+  readonly #record: Received & { message: MessageOf<'transfer'> }
+  readonly #installation: Installation
+  readonly #systemd: Systemd
+  /** What was in the queue of the socket pair is there no more. */
+  #isEmptied = false
+
+  constructor(installation: Installation, systemd: Systemd) {
+    this.#installation = installation
+    this.#systemd = systemd
+    const memory = systemd.given.take(RECORD) as number
+    try {
+      const [bequest, record] = readFrames(memory)
+      if (bequest?.message.type !== 'bequest' || record?.message.type !== 'transfer')
+        throw new Error('what systemd has kept is not what was left')
+      this.bequest = bequest.message
+      this.#record = { ...record, message: record.message }
+    } finally {
+      installation.env.native.closeFds(Int32Array.of(memory))
+    }
+  }
+
+  takeListener(key: string): number | undefined {
+    return this.#systemd.given.takeListener(key)
+  }
+
+  open(): Opened {
+    const { native } = this.#installation.env
+    const queue = this.#systemd.given.take(CONNECTIONS)
+    if (queue === undefined) throw new Error('systemd has not kept the connections')
+    const fds: number[] = []
+    this.#isEmptied = true
+    const room = new Uint8Array(1)
+    for (let piece = native.receiveMessage(queue, room, 0); piece.bytes > 0; piece = native.receiveMessage(queue, room, 0))
+      fds.push(...piece.fds)
+    native.closeFds(Int32Array.of(queue))
+    const { message, segments } = this.#record
+    if (fds.length !== message.count) {
+      native.closeFds(Int32Array.from(fds))
+      throw new Error(`systemd has kept ${fds.length} of ${message.count} connections`)
+    }
+    return { record: message, segments, fds, failed: new Map(), sameSockets: true }
+  }
+
+  commit(): void {} // they left systemd's hands when they were received
+
+  resumed(): void {
+    drop(this.#systemd)
+  }
+
+  close(): void {
+    if (this.#isEmptied) drop(this.#systemd)
+  }
+}
+
+function frame(message: Message, segments: readonly Uint8Array[] = []): Uint8Array[] {
+  return encodeFrame(encode(message, segments))
+}
+
+function readFrames(fd: number): Received[] {
+  const { size } = fstatSync(fd)
+  const reader = new FrameReader()
+  const frames: Received[] = []
+  for (let at = 0; at < size; ) {
+    const bytes = readSync(fd, reader.room, 0, reader.room.length, at)
+    if (bytes === 0) break
+    at += bytes
+    const complete = reader.advance(bytes, [])
+    if (complete) frames.push(decode(complete))
+  }
+  return frames
+}
+
+const RECORD = `${OURS}record`
+const CONNECTIONS = `${OURS}connections`
+/** A descriptor goes with a byte. */
+const MARK = Uint8Array.of(0)
+/** Milliseconds; systemd takes a fraction of one. */
+const PUT_MS = 2_000

@@ -1,0 +1,206 @@
+import { readFileSync } from 'node:fs'
+import type { AttachedServer } from '../attached-server.js'
+import type { HandoverReport } from '../handover/report.js'
+import type { Installation } from '../installation.js'
+import { serverFdOf } from '../native/net-internals.js'
+import { GivenDescriptors, listenerName, OURS } from './given.js'
+import { type ReloadOptions, spawnSuccessor } from './spawn.js'
+
+/**
+ * This process is the main process of a systemd service with a notify socket, or the successor of one. It says when it serves, reloads by a successor that
+ * becomes the main process, and keeps its listeners in the descriptor store, where there is one, so that they outlive a crash.
+ *
+ * @note sd_notify(3). Nothing is ever answered: what systemd has processed is known by BARRIER=1, whose descriptor it closes then.
+ */
+export class Systemd {
+  readonly given: GivenDescriptors
+  /** Whether the store takes descriptors; `undefined` until that is known. */
+  hasStore: boolean | undefined
+  readonly #installation: Installation
+  readonly #socket: string
+  readonly #stored = new Set<string>()
+
+  constructor(installation: Installation, socket: string) {
+    this.#installation = installation
+    this.#socket = socket
+    this.given = new GivenDescriptors(installation.env.native, installation.env.environment)
+    this.#pingWatchdog()
+    void this.#sayServing()
+    installation.onFirstListener(() => this.#reloadBySighup())
+  }
+
+  // ---- what is told
+
+  /** What cannot be told, because systemd does not read, changes nothing here. */
+  notify(lines: readonly string[], fds: readonly number[] = []): void {
+    try {
+      this.notifyOrThrow(lines, fds)
+    } catch (error) {
+      this.#installation.env.log(`systemd was not told ${lines.join(', ')}: ${(error as Error).message}`)
+    }
+  }
+
+  notifyOrThrow(lines: readonly string[], fds: readonly number[] = []): void {
+    this.#installation.env.native.notify(this.#socket, lines.join('\n'), Int32Array.from(fds))
+  }
+
+  /** Waits, in this thread, until systemd has processed everything that was told; false where it has not after `timeoutMs`. */
+  barrierNow(timeoutMs: number): boolean {
+    const { native } = this.#installation.env
+    const near = this.#sendBarrier()
+    try {
+      return native.pollReadable(Int32Array.of(near), timeoutMs).length > 0
+    } finally {
+      native.closeFds(Int32Array.of(near))
+    }
+  }
+
+  /** The same on the event loop, which it holds meanwhile. */
+  barrier(): Promise<void> {
+    const { native } = this.#installation.env
+    const near = this.#sendBarrier()
+    return new Promise((resolve) => {
+      const watcher = native.watch(near, () => {
+        watcher.close()
+        native.closeFds(Int32Array.of(near))
+        resolve()
+      })
+    })
+  }
+
+  #sendBarrier(): number {
+    const { native } = this.#installation.env
+    const [near, far] = native.socketPair()
+    try {
+      this.notifyOrThrow(['BARRIER=1'], [far])
+      return near
+    } catch (error) {
+      native.closeFds(Int32Array.of(near))
+      throw error
+    } finally {
+      native.closeFds(Int32Array.of(far))
+    }
+  }
+
+  // ---- serving
+
+  async #sayServing(): Promise<void> {
+    const installation = this.#installation
+    await installation.whenServing()
+    const { generation, servers } = installation
+    this.notify(['READY=1', `MAINPID=${process.pid}`, `STATUS=serving, generation ${generation}`])
+    for (const { name, fd } of this.given.takeUnclaimed()) {
+      installation.env.log(`what systemd's store had as ${name} is not listened on any more, and is closed`)
+      this.remove(name)
+      installation.env.native.closeFds(Int32Array.of(fd))
+    }
+    this.hasStore = await this.#tryStore()
+    if (this.hasStore) {
+      for (const attached of servers) this.storeListener(attached)
+      installation.exit.restartsBy({ name: 'systemd', restartSignal: 'SIGTERM' })
+    } else if (generation === 1) {
+      installation.env.log(
+        "systemd's descriptor store is off or full: `systemctl reload` keeps every connection, `systemctl restart` closes them. FileDescriptorStoreMax=16 in the unit turns it on.",
+      )
+    }
+  }
+
+  #pingWatchdog(): void {
+    const { env, lifecycle } = this.#installation
+    const period = Number(env.environment['WATCHDOG_USEC']) / 1000
+    if (!(period > 0)) return
+    const timer = setInterval(() => this.notify(['WATCHDOG=1']), period / 2).unref()
+    lifecycle.retiring.addEventListener('abort', () => clearInterval(timer))
+  }
+
+  // ---- reloading
+
+  /** An application that listens for SIGHUP itself has its own idea of it. */
+  #reloadBySighup(): void {
+    if (process.listenerCount('SIGHUP') > 0) return
+    process.on('SIGHUP', () => {
+      this.#installation.reload({}).catch((error: Error) => this.#installation.env.log(error.message))
+    })
+  }
+
+  /** The successor is nobody's child, so that systemd takes it for its own: one that it does not get the end of is killed without asking first. */
+  async reload(options: ReloadOptions): Promise<HandoverReport> {
+    const microseconds = process.hrtime.bigint() / 1000n
+    const patience = (options.timeout ?? 60_000) * 1000
+    this.notify(['RELOADING=1', `MONOTONIC_USEC=${microseconds}`, `EXTEND_TIMEOUT_USEC=${patience}`])
+    try {
+      return await spawnSuccessor(this.#installation, options, { isDetached: true, environment: { [SUCCESSOR]: '1' } })
+    } catch (error) {
+      const [reason] = (error as Error).message.split('\n')
+      this.notify(['READY=1', `STATUS=still generation ${this.#installation.generation}: ${reason}`])
+      throw error
+    }
+  }
+
+  /** The successor serves. This process stays until systemd knows it as the main one: before, its own end would be the end of the service. */
+  handOver(successor: number): void {
+    if (!isInSameGroup(successor)) return // started by hand: it is no part of the service
+    this.notify([`MAINPID=${successor}`, 'READY=1'])
+    void this.barrier()
+  }
+
+  // ---- the store
+
+  /** FDPOLL=0, or systemd would drop a connection that its client has reset before anybody has heard of it. */
+  storeOrThrow(name: string, fd: number): void {
+    this.notifyOrThrow(['FDSTORE=1', `FDNAME=${name}`, 'FDPOLL=0'], [fd])
+    this.#stored.add(name)
+  }
+
+  remove(name: string): void {
+    this.#stored.delete(name)
+    this.notify(['FDSTOREREMOVE=1', `FDNAME=${name}`])
+  }
+
+  /** What is stored stays open though this process closes it: a listener that the application closes is taken out. */
+  storeListener(attached: AttachedServer): void {
+    const { key, server } = attached
+    const fd = serverFdOf(server)
+    if (!this.hasStore || key === '' || fd < 0 || this.#stored.has(listenerName(key))) return
+    this.storeOrThrow(listenerName(key), fd)
+    server.once('close', () => {
+      if (this.#installation.lifecycle.isOwner) this.remove(listenerName(key))
+    })
+  }
+
+  /** One end of a socket pair is put there: the other end hears if it is not taken. */
+  async #tryStore(): Promise<boolean> {
+    const { native } = this.#installation.env
+    const [near, far] = native.socketPair()
+    try {
+      this.notifyOrThrow(['FDSTORE=1', `FDNAME=${OURS}try`, 'FDPOLL=0'], [far])
+      native.closeFds(Int32Array.of(far))
+      await this.barrier()
+      return native.pollReadable(Int32Array.of(near), 0).length === 0
+    } finally {
+      this.remove(`${OURS}try`)
+      native.closeFds(Int32Array.of(near))
+    }
+  }
+}
+
+/** Of the processes of a service only the main one, and the successors that it has started, have anything to say to systemd. */
+export function systemdOf(installation: Installation): Systemd | undefined {
+  const { environment } = installation.env
+  const isSuccessor = environment[SUCCESSOR] !== undefined
+  delete environment[SUCCESSOR] // it is ours alone, not our children's
+  const { NOTIFY_SOCKET, SYSTEMD_EXEC_PID } = environment
+  const isMain = SYSTEMD_EXEC_PID === String(process.pid)
+  return NOTIFY_SOCKET && /^[/@]/.test(NOTIFY_SOCKET) && (isMain || isSuccessor) ? new Systemd(installation, NOTIFY_SOCKET) : undefined
+}
+
+/** @note cgroups(7): a service's processes are in its group. */
+function isInSameGroup(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cgroup`, 'utf8') === readFileSync('/proc/self/cgroup', 'utf8')
+  } catch {
+    return false // it has ended, or there is no /proc
+  }
+}
+
+const SUCCESSOR = 'TSUNAGI_SYSTEMD_SUCCESSOR'
