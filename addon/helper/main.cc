@@ -142,9 +142,9 @@ int main(int argc, char** argv) {
   tsunagi::KeepNetAdminOnly(settings.uid);
   tsunagi::UniqueFd listener = tsunagi::Listen(settings.path);
   signal(SIGPIPE, SIG_IGN);
-  // Whoever starts it may wait for this line.
-  printf("ready\n");
-  fflush(stdout);
   tsunagi::FilterSyscalls();
+  // Whoever starts it may wait for this line; nobody has to.
+  static const char kReady[] = "ready\n";
+  if (write(STDOUT_FILENO, kReady, sizeof kReady - 1) == -1) errno = 0;
   tsunagi::Run(listener.Get(), settings);
 }

@@ -17,6 +17,11 @@ export class OwnNetwork {
     return new OwnNetwork(await namespace(kind), kind)
   }
 
+  /** Of a process there. */
+  get pid(): number {
+    return this.#namespace.pid
+  }
+
   /** Runs a body there, with the addon at hand: see test/native/namespace-tools.ts. */
   get run(): Namespace['run'] {
     return this.#namespace.run

@@ -1,65 +1,30 @@
-import { type ChildProcess, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, chownSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { connect } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
 import { text } from 'node:stream/consumers'
 import { fileURLToPath } from 'node:url'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
+import { helperPowers } from '../../src/native/repair-helper.js'
 import { describePrivileged } from '../helpers/privileged.js'
+import { HELPER, RepairHelper } from '../helpers/repair-helper.js'
 import { namespace } from './namespace.js'
+import { native } from './native-under-test.js'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
-const HELPER = join(ROOT, 'prebuilds', `${process.platform}-${process.arch}`, 'tsunagi-repair')
-const NOBODY = 65534
 const isRoot = process.getuid?.() === 0
-/** As whom the server and its helper run: as root of a user namespace there is nobody else to become. */
-const user = isRoot ? NOBODY : 0
 
-interface Helper {
-  process: ChildProcess
-  path: string
-  /** What starts a program in the namespace of the helper, as the server's user. */
-  inside(...command: string[]): ChildProcess
-  /** Another helper at the same path. */
-  again(): Promise<ChildProcess>
-}
-
-/** A helper in a network namespace of its own. */
-async function startHelper(...more: string[]): Promise<Helper> {
+/** In a network namespace of its own. */
+async function startHelper(...options: string[]): Promise<RepairHelper> {
   const { pid, run } = await namespace()
   // Room for a receive queue that nobody else has: an ordinary user's buffers are smaller.
   await run((tools) => tools.shell('echo 4096 16777216 33554432 > /proc/sys/net/ipv4/tcp_rmem'), null)
-  const folder = mkdtempSync(join(tmpdir(), 'tsunagi-helper-'))
-  if (isRoot) chownSync(folder, NOBODY, NOBODY)
-  chmodSync(folder, 0o700)
-  const path = join(folder, 'socket')
-  const enter = ['--target', String(pid), '--net', ...(isRoot ? [] : ['--user', '--preserve-credentials']), '--']
-  const inside = (...command: string[]) => {
-    const child = spawn('nsenter', [...enter, ...command], { env: { ...process.env, TSUNAGI_HELPER: path, HOME: folder, TMPDIR: folder } })
-    child.stderr.pipe(process.stderr)
-    onTestFinished(() => void child.kill('SIGKILL'))
-    return child
-  }
-  onTestFinished(() => rmSync(folder, { recursive: true, force: true }))
-  const again = async () => {
-    const helper = inside(HELPER, path, '--uid', String(user), ...more)
-    await once(createInterface({ input: helper.stdout as NodeJS.ReadableStream }), 'line')
-    return helper
-  }
-  const withoutRights = [
-    'setpriv',
-    '--bounding-set=-all',
-    '--inh-caps=-all',
-    ...(isRoot ? [`--reuid=${user}`, `--regid=${user}`, '--clear-groups'] : []),
-  ]
-  return { process: await again(), path, again, inside: (...command) => inside(...withoutRights, ...command) }
+  return RepairHelper.start(pid, ...options)
 }
 
-async function scenario(helper: Helper, name: string): Promise<unknown> {
-  const child = helper.inside(process.execPath, '--import', 'tsx', join(ROOT, 'test/fixtures/through-helper.ts'), name)
+async function scenario(helper: RepairHelper, name: string): Promise<unknown> {
+  const child = helper.run(process.execPath, '--import', 'tsx', join(ROOT, 'test/fixtures/through-helper.ts'), name)
   const [output] = await Promise.all([text(child.stdout as NodeJS.ReadableStream), once(child, 'close')])
   if (output === '') throw new Error(`${name} ended with ${child.signalCode ?? child.exitCode}`)
   return JSON.parse(output)
@@ -116,7 +81,7 @@ describePrivileged('net-namespace', 'tsunagi-repair', () => {
       '1',
       '2',
     ])
-    if (isRoot) expect(field('Uid')?.split('\t')).toEqual(Array(4).fill(String(NOBODY)))
+    if (isRoot) expect(field('Uid')?.split('\t')).toEqual(Array(4).fill(String(RepairHelper.uid)))
     expect(statSync(path).mode & 0o777).toBe(0o600)
   })
 
@@ -134,7 +99,7 @@ describePrivileged('net-namespace', 'tsunagi-repair', () => {
   test('lets go of whoever breaks its protocol, and goes on for the others', async () => {
     const helper = await startHelper()
     const answerTo = async (bytes: Buffer) => {
-      const child = helper.inside('sh', '-c', `printf '%s' '${bytes.toString('base64')}' | base64 -d | nc -N -U -w 5 ${helper.path}`)
+      const child = helper.run('sh', '-c', `printf '%s' '${bytes.toString('base64')}' | base64 -d | nc -N -U -w 5 ${helper.path}`)
       return Buffer.from(await new Response(child.stdout as never).arrayBuffer())
     }
     const broken = [
@@ -157,15 +122,13 @@ describePrivileged('net-namespace', 'tsunagi-repair', () => {
     const helper = await startHelper()
     helper.process.kill('SIGKILL')
     await once(helper.process, 'close')
-    await helper.again()
+    await helper.startAgain()
     expect(await scenario(helper, 'refusals')).toMatchObject({ still: 'done' })
   })
 })
 
 describe('a helper that cannot be used', () => {
-  test('is an error that names it', async () => {
-    const { helperPowers } = await import('../../src/native/repair-helper.js')
-    const { native } = await import('./native-under-test.js')
+  test('is an error that names it', () => {
     expect(() => helperPowers(native, '/nowhere/socket').holdCreate()).toThrow(
       expect.objectContaining({ code: 'ERR_TSUNAGI_HELPER', message: expect.stringContaining('/nowhere/socket cannot be used') }),
     )
