@@ -2,6 +2,7 @@ import type { Server, Socket } from 'node:net'
 import { AttachedServer } from './attached-server.js'
 import { CarriedState } from './carry/carried-state.js'
 import type { StateDefinition } from './channel/messages.js'
+import { type DatagramKeeper, Datagrams } from './datagrams.js'
 import type { Env } from './env.js'
 import type { TsunagiError } from './errors.js'
 import { bootDone } from './handover/boot-done.js'
@@ -24,7 +25,7 @@ import { isClusterWorker, programOf, readSlot, type Slot } from './slot.js'
 import { Resumption } from './successor/resumption.js'
 import { openSession, openSlotSession, type Session } from './successor/session.js'
 import { type HeldSession, takeHeld } from './successor/take-held.js'
-import { serveListeners, takeOver } from './successor/take-over.js'
+import { serveAll, takeOver } from './successor/take-over.js'
 import { Announcement } from './triggers/announcement.js'
 import { ExitTrigger } from './triggers/on-exit.js'
 import { SignalGate } from './triggers/signals.js'
@@ -39,7 +40,7 @@ import { endBefore, leaveAsWorker } from './triggers/worker.js'
  * This library in one process: its servers, what they carry, whom it takes over from and to whom it hands over.
  * A process has one, made by the first `attach`; it connects the two halves and knows nothing of how they work.
  */
-export class Installation implements ListenerKeeper {
+export class Installation implements ListenerKeeper, DatagramKeeper {
   readonly env: Env
   readonly servers = new Set<AttachedServer>()
   readonly carried = new CarriedState()
@@ -52,6 +53,7 @@ export class Installation implements ListenerKeeper {
   readonly token: string
   readonly finder = new ConnectionFinder()
   readonly timers = new RepeatingTimers()
+  readonly datagrams = new Datagrams(this)
   readonly desk = new Desk(this)
   readonly exit: ExitTrigger
   readonly slot: Slot | undefined
@@ -142,13 +144,36 @@ export class Installation implements ListenerKeeper {
       const fd = session.claim(attached)
       if (fd !== undefined) return fd
     }
-    const opened = openSession(this, attached)
+    const opened = this.#openSession(attached.key)
     if (opened === undefined) return this.#inheritHeld(attached)
+    opened.session.claimed.set(attached.key, attached)
+    return opened.fd
+  }
+
+  inheritDatagrams(key: string): number | undefined {
+    if (process.argv[1] === undefined) return undefined
+    try {
+      for (const session of this.#sessions) {
+        const fd = session.claimDatagrams(key)
+        if (fd !== undefined) return fd
+      }
+      const opened = this.#openSession(key)
+      opened?.session.datagrams.add(key)
+      return opened?.fd
+    } catch (error) {
+      this.env.log((error as Error).message) // the socket itself says that the address is in use
+      return undefined
+    }
+  }
+
+  #openSession(key: string): { session: Session; fd: number } | undefined {
+    const opened = openSession(this, key)
+    if (opened === undefined) return undefined
     this.env.fault('successor-after-welcome')
     this.#sessions.push(opened.session)
     void this.#takeOver(opened.session)
     this.#hasListener()
-    return opened.fd
+    return opened
   }
 
   waits(attached: AttachedServer, fd: number): number | undefined {
@@ -207,6 +232,12 @@ export class Installation implements ListenerKeeper {
     if (attached.key !== '' && !attached.isShared) this.#hasListener()
   }
 
+  datagramsBound(key: string): void {
+    void quietTurn().then(() => this.#ownUnlessInheriting())
+    this.desk.publish(key)
+    this.#hasListener()
+  }
+
   /** Lets the next version find this process where this server is: at its address, or in the slot of a cluster worker. */
   publish(attached: AttachedServer): void {
     const at = attached.isShared ? this.slot?.key : attached.key
@@ -251,7 +282,7 @@ export class Installation implements ListenerKeeper {
   async whenReady(): Promise<void> {
     const ready = this.lifecycle.whenReady(
       () => bootDone(programOf(this.start.environment)),
-      () => this.#listens.size > 0,
+      () => this.#listens.size + this.datagrams.pending > 0,
     )
     await (this.slot?.listenTimeout === undefined ? ready : Promise.race([ready, lastMoment(this.slot.listenTimeout)]))
   }
@@ -285,6 +316,7 @@ export class Installation implements ListenerKeeper {
         attached.server.close()
         attached.server.emit('error', error)
       }
+      this.datagrams.giveUp(session.datagrams, error as Error)
       this.#serveSlot(session, error as Error)
     } finally {
       this.#announcement.release()
@@ -298,7 +330,7 @@ export class Installation implements ListenerKeeper {
       `the predecessor, process ${session.predecessor}, died before the handover: this process serves its listeners, the connections were lost with it`,
     )
     session.close()
-    serveListeners(this, session.claimed)
+    serveAll(this, session)
     this.lifecycle.own()
   }
 

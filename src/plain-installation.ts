@@ -33,6 +33,7 @@ export class PlainInstallation implements ListenerKeeper {
   readonly gate = new SignalGate()
   /** Connections end with this process. */
   readonly exit = undefined
+  readonly datagrams = undefined
   readonly grace: number
   registered = false
   readonly #attached = new WeakMap<Server, AttachedServer>()

@@ -23,6 +23,7 @@ export function register(): () => void {
     here.add(attached, original)
     this._listen2(...args)
   }
+  const unwatch = here.datagrams?.watch()
   const processOnReload = () => reloadBySignal(here)
   here.exit?.watch()
   // nodemon's SIGUSR2 means to leave.
@@ -32,6 +33,7 @@ export function register(): () => void {
   })
   return () => {
     prototype._listen2 = original
+    unwatch?.()
     process.off('SIGUSR2', processOnReload)
     here.registered = false
   }

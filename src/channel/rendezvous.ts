@@ -18,6 +18,11 @@ export function addressKey(at: ListeningAddress): string {
   return at.family === 'IPv4' ? `tcp4 ${at.address}:${at.port}` : `tcp6 [${at.address}]:${at.port}${at.ipv6Only ? ' v6only' : ''}`
 }
 
+/** The same for a bound UDP socket, such as `udp4 0.0.0.0:5353`. */
+export function datagramKey(family: 'IPv4' | 'IPv6', address: string, port: number, ipv6Only: boolean): string {
+  return addressKey({ family, address, port, ipv6Only }).replace('tcp', 'udp')
+}
+
 /** Path of the control socket that belongs to an address key in this network namespace. */
 export function controlSocketPath(directory: string, key: string): string {
   return join(directory, `${addressName(key)}.sock`)

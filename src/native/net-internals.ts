@@ -5,6 +5,7 @@
  * the e2e matrix runs on each. Users: attach, listener, predecessor/{enumerate,snapshot,release}, successor/{restore,resume}, protocols/raw.
  */
 export * from './net-internals/arriving.js'
+export * from './net-internals/datagrams.js'
 export * from './net-internals/http.js'
 export * from './net-internals/leaving.js'
 export * from './net-internals/looking.js'

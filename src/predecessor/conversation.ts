@@ -102,18 +102,18 @@ export class Conversation {
   }
 
   #offer(address: string): void {
-    const attached = this.#welcomed ? this.#installation.serverAt(address) : undefined
-    const fds = !attached ? undefined : attached.isShared ? [] : this.#offerAt(address)
+    const isShared = this.#installation.serverAt(address)?.isShared === true
+    const fds = !this.#welcomed ? undefined : isShared ? [] : this.#offerAt(address)
     if (fds) this.#claimed.add(address)
     this.#send({ type: 'listener', address, found: fds !== undefined }, fds)
   }
 
-  /** What somebody who asks for this address gets: a listener, or for the slot of a cluster worker nothing but a welcome. */
+  /** What somebody who asks for this address gets: a listener or a UDP socket, or for the slot of a cluster worker nothing but a welcome. */
   #offerAt(address: string): number[] | undefined {
-    const { slot } = this.#installation
+    const { slot, datagrams } = this.#installation
     if (address === slot?.key) return []
     const attached = this.#installation.serverAt(address)
-    const fd = attached && !attached.isShared ? serverFdOf(attached.server) : -1
+    const fd = !attached ? datagrams.fdAt(address) : attached.isShared ? -1 : serverFdOf(attached.server)
     return fd < 0 ? undefined : [fd]
   }
 

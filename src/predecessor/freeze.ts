@@ -1,3 +1,4 @@
+import type { Socket as DatagramSocket } from 'node:dgram'
 import type { Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
 import type { Installation } from '../installation.js'
@@ -36,6 +37,8 @@ export interface Frozen {
   readonly listeners: AttachedServer[]
   /** Those whose listener is the cluster's primary's: it gives this worker no more connections. */
   readonly shared: AttachedServer[]
+  /** UDP sockets that move now, by key. */
+  readonly datagrams: Map<string, DatagramSocket>
   /** Servers whose listener nobody claimed: they are drained. */
   readonly unclaimed: AttachedServer[]
 }
@@ -61,7 +64,16 @@ export interface Scope {
  */
 export function freeze(installation: Installation, scope: Scope): Frozen {
   const { claimed, only, limit } = scope
-  const frozen: Frozen = { moving: [], staying: [], waiting: [], servers: [], listeners: [], shared: [], unclaimed: [] }
+  const frozen: Frozen = {
+    moving: [],
+    staying: [],
+    waiting: [],
+    servers: [],
+    listeners: [],
+    shared: [],
+    datagrams: only ? new Map() : installation.datagrams.socketsAt(claimed),
+    unclaimed: [],
+  }
   for (const attached of installation.servers) {
     const isClaimed = claimed.has(attached.key)
     if (isClaimed) frozen.servers.push(attached)

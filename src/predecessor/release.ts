@@ -16,6 +16,7 @@ import {
   serverFdOf,
   serverHandleOf,
   setServerHandle,
+  stopReceiving,
   type TcpConstructor,
   type TcpHandle,
 } from '../native/net-internals.js'
@@ -43,6 +44,8 @@ export interface Copies {
 /** What the predecessor still holds of what it has handed over, until the successor has resumed: one reference to each, and how to put it together again. */
 export interface Released extends Handed {
   readonly connections: Map<number, ReleasedConnection>
+  /** How its UDP sockets receive again. */
+  readonly datagrams: (() => void)[]
   readonly listeners: { fd: number; tcp: TcpConstructor; onconnection: unknown }[]
 }
 
@@ -115,7 +118,7 @@ export function release(installation: Installation, handed: Handed, sinkFor: (in
     return listener
   })
   for (const { server } of frozen.shared) declineConnections(server)
-  return { ...handed, connections, listeners }
+  return { ...handed, connections, listeners, datagrams: [...frozen.datagrams.values()].map(stopReceiving) }
 }
 
 /** The successor has resumed: drops the last references, and tells those who waited that their bytes are on their way. */
@@ -148,6 +151,7 @@ export function takeBack(installation: Installation, released: Released, started
     if (path) installation.env.native.claimPipePath(handle.fd, path)
   })
   for (const { server } of released.frozen.shared) acceptConnections(server)
+  for (const receive of released.datagrams) receive()
   for (const [index, { socket, detached, left, again }] of released.connections) {
     unbecomeMoved(socket)
     const isLost = started.has(index)

@@ -144,11 +144,12 @@ export class Settlement {
       generation: installation.generation + 1,
       predecessor: process.pid,
       successor: this.#peer.credentials.pid,
-      listeners: frozen.listeners.map(({ key }) => key),
+      listeners: [...frozen.listeners.map(({ key }) => key), ...frozen.datagrams.keys()],
       ...this.#tally.figures(),
       unclaimedState: [],
     }
     stopListening(frozen.unclaimed)
+    installation.datagrams.unref()
     this.#drain = new Drain(
       installation,
       () => this.#due.length > 0,

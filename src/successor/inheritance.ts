@@ -86,7 +86,7 @@ export class Inheritance {
       generation,
       predecessor: this.#session.predecessor,
       successor: process.pid,
-      listeners: [...this.#session.claimed.keys()],
+      listeners: [...this.#session.claimed.keys(), ...this.#session.datagrams],
       ...figures,
       movedBy: [],
       unclaimedState: this.#unclaimedState,

@@ -16,6 +16,8 @@ export class Session {
   /** Generation of the predecessor. */
   readonly generation: number
   readonly claimed = new Map<string, AttachedServer>()
+  /** Keys of its UDP sockets that this process has a copy of. */
+  readonly datagrams = new Set<string>()
   readonly #failed: Promise<never>
   #fail!: (reason: Error) => void
   #waiting: ((message: Message) => void) | undefined
@@ -37,25 +39,37 @@ export class Session {
 
   /** Asks for one more listener of the same process. Blocks, bounded. */
   claim(attached: AttachedServer): number | undefined {
-    const [fd, ...surplus] = this.#claim(attached).fds
-    this.channel.closeFds(surplus)
+    const fd = this.#claimFd(attached.key)
     if (fd !== undefined) this.claimed.set(attached.key, attached)
+    return fd
+  }
+
+  /** The same for a UDP socket. */
+  claimDatagrams(key: string): number | undefined {
+    const fd = this.#claimFd(key)
+    if (fd !== undefined) this.datagrams.add(key)
+    return fd
+  }
+
+  #claimFd(key: string): number | undefined {
+    const [fd, ...surplus] = this.#claim(key).fds
+    this.channel.closeFds(surplus)
     return fd
   }
 
   /** Asks for the connections of a server whose listener is the cluster's primary's. Blocks, bounded. */
   claimShared(attached: AttachedServer): boolean {
-    const { message, fds } = this.#claim(attached)
+    const { message, fds } = this.#claim(attached.key)
     this.channel.closeFds(fds)
     if (message.found) this.claimed.set(attached.key, attached)
     return message.found
   }
 
-  #claim(attached: AttachedServer): Received & { message: MessageOf<'listener'> } {
-    this.channel.send({ type: 'claim', address: attached.key }, { timeoutMs: LOOKUP_TIMEOUT })
+  #claim(key: string): Received & { message: MessageOf<'listener'> } {
+    this.channel.send({ type: 'claim', address: key }, { timeoutMs: LOOKUP_TIMEOUT })
     for (;;) {
       const answer = this.channel.receive(LOOKUP_TIMEOUT)
-      if (answer === undefined) throw silent(attached.key, this.predecessor)
+      if (answer === undefined) throw silent(key, this.predecessor)
       if (answer.message.type === 'listener') return answer as Received & { message: MessageOf<'listener'> }
       this.#deliver(answer) // it was on its way
     }
@@ -113,14 +127,12 @@ export class Session {
 }
 
 /**
- * Looks for the process that holds an address, and asks it for its listener: `undefined` where nobody of tsunagi's is there, or only a relative.
+ * Looks for the process that holds an address, and asks it for its listener or UDP socket: `undefined` where nobody of tsunagi's is there, or only a relative.
  * Blocks, bounded by LOOKUP_TIMEOUT for each step. Throws ERR_TSUNAGI_LOOKUP, _PEER, _BUSY, _PROTOCOL, _DIRECTORY.
  */
-export function openSession(installation: Installation, attached: AttachedServer): { session: Session; fd: number } | undefined {
-  const met = meet(installation, attached.key, 1)
-  if (met === undefined) return undefined
-  met.session.claimed.set(attached.key, attached)
-  return { session: met.session, fd: met.fds[0] as number }
+export function openSession(installation: Installation, key: string): { session: Session; fd: number } | undefined {
+  const met = meet(installation, key, 1)
+  return met && { session: met.session, fd: met.fds[0] as number }
 }
 
 /** The same for the worker that this one replaces, which has no listener to give: its servers are claimed one by one. */

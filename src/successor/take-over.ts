@@ -28,7 +28,7 @@ export async function takeOver(installation: Installation, session: Session): Pr
   for (let attempt = 0; ; attempt++) {
     session.channel.send({
       type: 'ready',
-      claimed: [...session.claimed.keys()],
+      claimed: [...session.claimed.keys(), ...installation.datagrams.open(session.datagrams)],
       states: installation.stateDefinitions(),
       mode: handoverMode(env.environment),
     })
@@ -70,7 +70,7 @@ function takeTransaction(
     env.fault('successor-after-commit')
     if (inheritance.isFirst) installation.generation = session.generation + 1
     resume(installation, taken, (indexes) => session.tell({ type: 'started', connections: indexes }))
-    if (inheritance.isFirst) serveListeners(installation, session.claimed)
+    if (inheritance.isFirst) serveAll(installation, session)
     timer.end('resume')
     env.fault('successor-before-resumed')
     session.tell({ type: 'resumed' })
@@ -136,6 +136,13 @@ function restoreOrRefuse(installation: Installation, session: Session, arrived: 
     session.channel.send({ type: 'nack', code: code ?? 'ERR_TSUNAGI_REFUSED', reason: message })
     throw error
   }
+}
+
+/** Everything that this process has claimed of its predecessor is its own from now on. */
+export function serveAll(installation: Installation, { claimed, datagrams }: Session): void {
+  serveListeners(installation, claimed)
+  installation.datagrams.receive(datagrams)
+  for (const key of datagrams) installation.desk.publish(key)
 }
 
 /** The listeners accept here from now on, and the next version finds this process. */

@@ -73,7 +73,16 @@ function rehearse(
   carried: CarriedState,
 ): void {
   const moving = sockets.map((socket) => ({ socket, fd: fdOf(socket), attached, protocol: raw, rule: '' }))
-  const frozen: Frozen = { moving, staying: [], waiting: [], servers: [attached], listeners: [], shared: [], unclaimed: [] }
+  const frozen: Frozen = {
+    moving,
+    staying: [],
+    waiting: [],
+    servers: [attached],
+    listeners: [],
+    shared: [],
+    datagrams: new Map(),
+    unclaimed: [],
+  }
   settleAccounts(env.native, sockets)
   const { record } = snapshot({ env, carried }, frozen, 0)
   const some: [number, Uint8Array][] = sockets.map((_, index) => [index, BYTES])

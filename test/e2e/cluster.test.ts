@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { Client, talk, who } from '../helpers/client.js'
+import { missingNodes, NODES } from '../helpers/nodes.js'
 import { REGISTER, whoServes } from '../helpers/plain.js'
 import { fixture, Line } from '../helpers/process.js'
 
@@ -20,6 +21,21 @@ describe.each(['rr', 'none'])('cluster workers that their primary replaces, poli
     if (policy === 'rr') expect(new Set(before).size).toBe(2)
     expect(primary.all('worker exit')).toHaveLength(6)
     expect(primary.all('worker exit').every(({ code }) => code === 0)).toBe(true)
+  })
+})
+
+describe.each(NODES)('on Node $major', ({ path }) => {
+  it.each(['rr', 'none'])('a worker hands over to the one in its slot, policy %s', async (policy) => {
+    expect(missingNodes()).toBe('')
+    const { line, primary } = await start({ policy, slots: true, workers: 1 }, undefined, [path])
+    const clients = await Client.connectMany(5, line.port)
+    const talking = talk(clients)
+    primary.tell('reload')
+    const [pid] = await untilReloaded(primary, 1)
+    await talking.stop()
+    expect(await Promise.all(clients.map(who))).toEqual(clients.map(() => pid))
+    expect(await whoServes(line.port)).toBe(Number(pid))
+    expect(clients.flatMap(({ seen }) => seen)).toEqual([])
   })
 })
 
@@ -79,8 +95,8 @@ describe('a cluster worker', () => {
   })
 })
 
-async function start(mode: Record<string, unknown>, env: NodeJS.ProcessEnv = { TSUNAGI_MOVE: 'raw' }) {
-  const line = await Line.empty(fixture('plain/rolling-cluster.cjs'), { node: REGISTER, mode, env })
+async function start(mode: Record<string, unknown>, env: NodeJS.ProcessEnv = { TSUNAGI_MOVE: 'raw' }, command = [process.execPath]) {
+  const line = await Line.empty(fixture('plain/rolling-cluster.cjs'), { node: REGISTER, mode, env, command })
   const primary = line.launch()
   await primary.until('serving')
   return { line, primary }
