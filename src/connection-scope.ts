@@ -1,3 +1,4 @@
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import { socketUnder } from './protocols/websocket/ws.js'
 
@@ -15,4 +16,11 @@ export function socketOf(scope: unknown): Socket | undefined {
   if (scope instanceof Socket) return scope
   const socket = (scope as { socket?: unknown } | null | undefined)?.socket
   return socket instanceof Socket ? socket : socketUnder(scope)
+}
+
+/** The request where a request or its response stands for the connection. */
+export function requestOfScope(scope: unknown): IncomingMessage | undefined {
+  const { req, rawHeaders } = (scope ?? {}) as Partial<ServerResponse & IncomingMessage>
+  if (Array.isArray(rawHeaders)) return scope as IncomingMessage
+  return Array.isArray(req?.rawHeaders) ? req : undefined
 }

@@ -69,6 +69,16 @@ export class CarriedState {
     return false
   }
 
+  isCarried(socket: Socket, name: string): boolean {
+    return this.#sockets.get(socket)?.has(name) === true
+  }
+
+  /** What was carried for one request of a connection is of no use to the next. */
+  drop(socket: Socket, name: string): void {
+    const own = this.#sockets.get(socket)
+    if (own?.delete(name) && own.size === 0) this.#sockets.delete(socket)
+  }
+
   /** Whether the application carries something for this connection, which shows that it knows of handovers. */
   asksFor(socket: Socket): boolean {
     return this.#sockets.has(socket)

@@ -1,5 +1,6 @@
-import type { Socket } from 'node:net'
-import { fdOf, isPlainTcp } from '../native/net-internals.js'
+import { Socket } from 'node:net'
+import type { Writable } from 'node:stream'
+import { fdOf, isPlainTcp, pipesIntoItself } from '../native/net-internals.js'
 import type { Obstacle } from './protocol.js'
 
 /** What keeps a connection here whatever is spoken on it. */
@@ -16,4 +17,14 @@ export function obstacleOfSocket(socket: Socket): Obstacle | undefined {
  */
 function wrappedByTls(socket: Socket): boolean {
   return socket.listenerCount('error') > 0 && socket.listeners('error').some((listener) => String(listener).includes('_emitTLSError'))
+}
+
+/**
+ * A source that is piped in holds a position that the successor cannot know. An echo server pipes the socket into itself, which it does again there.
+ * @note lib/internal/streams/readable.js pipe(): one 'unpipe' listener named so on the destination for each source.
+ */
+export function fedByPipe(destination: Writable): boolean {
+  if (destination.listenerCount('unpipe') === 0) return false
+  const sources = destination.listeners('unpipe').filter(({ name }) => name === 'onunpipe').length
+  return sources > (destination instanceof Socket && pipesIntoItself(destination) ? 1 : 0)
 }

@@ -1,6 +1,7 @@
 import type { Server, Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
 import type { MoveKind } from '../move-rule.js'
+import { resumeTimeout } from '../native/net-internals.js'
 
 /**
  * What one protocol knows about moving its connections. One object per protocol and process; it never talks to the channel and never sees a descriptor.
@@ -106,3 +107,8 @@ export function leaveNothing(socketSink: LateSink): Left {
 
 /** Nobody may write there in this protocol: what still comes is of this process's own machinery, not of the application. */
 export const DISCARD: LateSink = { late() {} }
+
+/** A handler that sets the same timeout, as it did when the connection was new, does not mean to start it again. */
+export function restoreTimeout({ socket, timeout }: Arrival): void {
+  if (timeout && (!socket.timeout || socket.timeout === timeout.full)) resumeTimeout(socket, timeout.full, timeout.remaining)
+}

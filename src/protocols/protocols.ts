@@ -3,10 +3,11 @@ import type { AttachedServer } from '../attached-server.js'
 import { http } from './http.js'
 import type { Protocol } from './protocol.js'
 import { raw } from './raw.js'
+import { sse } from './sse.js'
 
 /** The protocols of this process, the most particular first: what nobody before `raw` knows is asked there. */
 export class Protocols {
-  readonly #all: Protocol[] = [http, raw]
+  readonly #all: Protocol[] = [sse, http, raw]
 
   /** Takes in a protocol that comes before those that are here. Returns how to take it out again. */
   add(protocol: Protocol): () => void {

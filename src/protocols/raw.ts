@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
-import { hasHttpParser, pipesIntoItself, resumeTimeout } from '../native/net-internals.js'
-import { obstacleOfSocket } from './plain-tcp.js'
-import { type Arrival, leaveNothing, type Obstacle, type Protocol } from './protocol.js'
+import { hasHttpParser } from '../native/net-internals.js'
+import { fedByPipe, obstacleOfSocket } from './plain-tcp.js'
+import { leaveNothing, type Obstacle, type Protocol, restoreTimeout } from './protocol.js'
 
 /**
  * A plain TCP connection whose meaning only the application knows. Its boundary is anywhere: whatever was read and not consumed, and
@@ -40,19 +40,4 @@ function obstacleOf(socket: Socket): Obstacle | undefined {
   if (hasHttpParser(socket)) return { reason: 'an HTTP parser reads it', passes: false }
   if (fedByPipe(socket)) return { reason: 'a stream of this process is piped into it', passes: true }
   return undefined
-}
-
-/**
- * A source that is piped in holds a position that the successor cannot know. An echo server pipes the socket into itself, which it does again there.
- * @note lib/internal/streams/readable.js pipe(): one 'unpipe' listener named so on the destination for each source.
- */
-function fedByPipe(socket: Socket): boolean {
-  if (socket.listenerCount('unpipe') === 0) return false
-  const sources = socket.listeners('unpipe').filter(({ name }) => name === 'onunpipe').length
-  return sources > (pipesIntoItself(socket) ? 1 : 0)
-}
-
-/** A handler that sets the same timeout, as it did when the connection was new, does not mean to start it again. */
-function restoreTimeout({ socket, timeout }: Arrival): void {
-  if (timeout && (!socket.timeout || socket.timeout === timeout.full)) resumeTimeout(socket, timeout.full, timeout.remaining)
 }

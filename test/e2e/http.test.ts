@@ -4,6 +4,7 @@ import { text } from 'node:stream/consumers'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { pattern } from '../fixtures/pattern.mjs'
 import { Client } from '../helpers/client.js'
+import { ask, asking, head } from '../helpers/http.js'
 import { Line } from '../helpers/process.js'
 
 describe('an attached http.Server', () => {
@@ -164,24 +165,4 @@ async function request(port: number, path: string, agent: Agent | false = false)
 async function answer(response: IncomingMessage): Promise<string> {
   expect(response.statusCode).toBe(200)
   return text(response)
-}
-
-function asking(path: string): string {
-  return `GET ${path} HTTP/1.1\r\nHost: localhost\r\n\r\n`
-}
-
-/** One request on a connection that stays open; it is answered by the process with this pid. */
-async function ask(client: Client, path: string, pid: number): Promise<void> {
-  client.send(asking(path))
-  const { lines } = await head(client)
-  await client.expect(String(pid))
-  expect(lines[0]).toBe('HTTP/1.1 200 OK')
-}
-
-/** The next response, its head and, but for /large, its body. */
-async function head(client: Client) {
-  const lines: string[] = []
-  for (let line = await client.line(); line !== '\r'; line = await client.line()) lines.push(line.trim())
-  const value = (name: string) => lines.find((line) => line.toLowerCase().startsWith(`${name}: `))?.slice(name.length + 2)
-  return { lines, path: value('x-path'), pid: Number(value('x-pid')) }
 }

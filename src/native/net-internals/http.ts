@@ -85,3 +85,68 @@ export function keepAliveTimeoutOf(server: HttpServer & { keepAliveTimeoutBuffer
 }
 
 const PRIMER = Buffer.from('GET / HTTP/1.1\r\n\r\n', 'latin1')
+
+/** What this library is told of the responses of a server. */
+export interface ResponseWatcher {
+  /** Its head is fixed; `head` is the text of it. */
+  head(response: ServerResponse, head: string): void
+  wrote(response: ServerResponse, chunk: unknown, encoding: unknown): void
+}
+
+/**
+ * Watches the responses of every server of this class. On the prototype, once for each class, so that nothing is done for a response but a call.
+ * Returns how to undo it.
+ * @note lib/_http_outgoing.js: every head goes through _storeHeader, a first write() among its callers.
+ */
+export function watchResponses(server: Server, watcher: ResponseWatcher): () => void {
+  const made = symbolValue(server, server, 'ServerResponse') as { prototype: ResponsePrototype } | undefined
+  if (made === undefined || watched.has(made.prototype)) return () => {}
+  const { prototype } = made
+  const own = (['_storeHeader', 'write'] as const).map((name) => [name, Object.getOwnPropertyDescriptor(prototype, name)] as const)
+  watched.add(prototype)
+  const { _storeHeader, write } = prototype
+  prototype._storeHeader = function storeHeader(firstLine, headers) {
+    _storeHeader.call(this, firstLine, headers)
+    watcher.head(this, this._header)
+  }
+  prototype.write = function (this: Response & ResponsePrototype, ...args: unknown[]) {
+    const result = Reflect.apply(write, this, args) as boolean
+    watcher.wrote(this, args[0], args[1])
+    return result
+  } as ServerResponse['write']
+  return () => {
+    watched.delete(prototype)
+    for (const [name, descriptor] of own) {
+      if (descriptor) Object.defineProperty(prototype, name, descriptor)
+      else delete (prototype as Partial<ResponsePrototype>)[name]
+    }
+  }
+}
+
+type ResponsePrototype = ServerResponse & {
+  _header: string
+  _headerSent: boolean
+  chunkedEncoding: boolean
+  _storeHeader(firstLine: string, headers: unknown): void
+}
+
+const watched = new WeakSet<object>()
+
+export const isChunked = (response: ServerResponse): boolean => (response as ResponsePrototype).chunkedEncoding
+
+/** Whether all that was written to it is with its socket. @note Node 26 holds chunks back in the response until the next tick. */
+export function isFlushed(response: ServerResponse): boolean {
+  const { outputData } = response as Response
+  return outputData.length === 0 && response.writableCorked === 0 && response.writableLength === (response.socket?.writableLength ?? -1)
+}
+
+/** The client has had its head: the next one that this response makes is not sent, and what follows is framed as it was. `made` gets it. */
+export function continueResponse(response: ServerResponse, chunked: boolean, made: (head: string) => void): void {
+  const own = response as ResponsePrototype
+  own._storeHeader = function storeHeader(firstLine, headers) {
+    Object.getPrototypeOf(this)._storeHeader.call(this, firstLine, headers)
+    this._headerSent = true
+    this.chunkedEncoding = chunked
+    made(this._header)
+  }
+}
