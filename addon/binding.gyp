@@ -11,6 +11,7 @@
         "src/hold_table.cc",
         "src/holds.cc",
         "src/inject.cc",
+        "src/keeper.cc",
         "src/napi_error.cc",
         "src/netlink.cc",
         "src/notify.cc",

@@ -25,6 +25,7 @@ if (process.platform !== 'linux') {
 }
 
 function build() {
+  if (!asan) buildKeeper()
   const target = join(asan ? join(addon, 'build', 'asan') : root, 'prebuilds', `linux-${process.arch}`, binaryName())
   const helper = join(dirname(target), 'tsunagi-repair')
   const targets = asan ? [target] : [target, helper]
@@ -42,6 +43,44 @@ function build() {
   console.log(`tsunagi: built ${relative(root, target)}`)
   if (asan)
     console.log(`tsunagi: to run it: TSUNAGI_PREBUILD=${join(addon, 'build', 'asan')} LD_PRELOAD="$(gcc -print-file-name=libasan.so)"`)
+}
+
+/**
+ * The keeper is one static program for every libc, beside the addon. It is small and has no state, so that it is simply built again
+ * when a source is newer in content.
+ */
+function buildKeeper() {
+  const folder = join(addon, 'keeper')
+  const files = readdirSync(folder)
+    .sort()
+    .map((name) => join(folder, name))
+  const target = join(root, 'prebuilds', `linux-${process.arch}`, 'tsunagi-keeper')
+  const stamp = join(addon, 'build', 'keeper.stamp')
+  const sources = hashOf([...files, fileURLToPath(import.meta.url)])
+  if (existsSync(target) && existsSync(stamp) && readFileSync(stamp, 'utf8') === sources + hashOf([target])) return
+  const built = join(addon, 'build', 'tsunagi-keeper')
+  mkdirSync(dirname(built), { recursive: true })
+  const cc = process.env.CC ?? 'gcc'
+  const flags = '-std=gnu11 -D_GNU_SOURCE -Wall -Wextra -Werror -Os -static -ffunction-sections -fdata-sections -Wl,--gc-sections -s'
+  const run = spawnSync(
+    `${cc} ${flags} -o "${built}" ${files
+      .filter((name) => name.endsWith('.c'))
+      .map((name) => `"${name}"`)
+      .join(' ')}`,
+    {
+      shell: true, // CC may hold arguments or a launcher
+      encoding: 'utf8',
+    },
+  )
+  if (run.status !== 0) {
+    process.stderr.write(run.stderr)
+    fail(
+      `building the keeper needs a C compiler with a static libc (Debian: gcc libc6-dev, Fedora: gcc glibc-static); "${cc}" failed, its output is above.`,
+    )
+  }
+  publish(built, target)
+  writeFileSync(stamp, sources + hashOf([target]))
+  console.log(`tsunagi: built ${relative(root, target)}`)
 }
 
 /** The tags that node-gyp-build reads from a file name; it tells musl from glibc in the same way. */

@@ -76,6 +76,11 @@ export function handoverMode(environment: NodeJS.ProcessEnv): HandoverMode {
   return given
 }
 
+/** Milliseconds for which a keeper holds what nobody comes for. `TSUNAGI_HOLD`, in seconds. @default 5 s */
+export function holdTime(environment: NodeJS.ProcessEnv): number {
+  return seconds(environment, 'TSUNAGI_HOLD', 5_000)
+}
+
 /** Milliseconds that what stays behind may take to end by itself. `TSUNAGI_GRACE`, in seconds. @default 30 s */
 export function gracePeriod(environment: NodeJS.ProcessEnv): number {
   return seconds(environment, 'TSUNAGI_GRACE', 30_000)

@@ -18,6 +18,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitTcpRestore(env, exports);
   InitWake(env, exports);
   InitPacketHold(env, exports);
+  InitKeeper(env, exports);
   InitSelfTest(env, exports);
   return exports;
 }

@@ -29,6 +29,7 @@ void InitTcpDump(Napi::Env env, Napi::Object exports);
 void InitTcpRestore(Napi::Env env, Napi::Object exports);
 void InitWake(Napi::Env env, Napi::Object exports);
 void InitPacketHold(Napi::Env env, Napi::Object exports);
+void InitKeeper(Napi::Env env, Napi::Object exports);
 void InitSelfTest(Napi::Env env, Napi::Object exports);
 
 template <Napi::Value (*function)(const Napi::CallbackInfo&)>

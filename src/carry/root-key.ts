@@ -8,3 +8,9 @@ export function parseRootKey(key: string): { scope: 'server' | 'connection'; ind
   if (match === null) return undefined
   return { scope: match[1] === 's' ? 'server' : 'connection', index: Number(match[2]), name: match[3] as string }
 }
+
+/** How messages to people name it. */
+export function nameOfRoot(key: string): string {
+  const root = parseRootKey(key)
+  return `carry(${root?.scope === 'server' ? 'server' : 'socket'}, ${JSON.stringify(root?.name)})`
+}

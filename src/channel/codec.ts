@@ -137,6 +137,7 @@ const SHAPES = {
     version: text,
     node: text,
     leftAt: count,
+    connections: connection,
     listeners: list(object({ key: text, path: text, backlog: count }), 10_000),
   },
 } satisfies Record<MessageType, Shape>

@@ -100,7 +100,7 @@ export class ControlSocket {
   }
 }
 
-function unixTransport(native: Native, fd: number): Transport {
+export function unixTransport(native: Native, fd: number): Transport {
   return {
     send: (chunks, fds, timeoutMs) => native.sendMessage(fd, chunks, Int32Array.from(fds), timeoutMs),
     receive(into, timeoutMs) {

@@ -272,6 +272,8 @@ export interface Bequest {
   node: string
   /** When it was made, ms since 1970. */
   leftAt: number
+  /** Connections in the record that follows. */
+  connections: number
   listeners: { key: string; path: string; backlog: number }[]
 }
 

@@ -16,6 +16,8 @@ export interface Holder {
   readonly keepsListeners: boolean
   /** Why it cannot be used here and now, for people; `undefined`: it can. Quick: it is asked once at the start, and at every leave. */
   unavailable(installation: Installation): string | undefined
+  /** Reads what `put` will need from disk, where later nothing may be read any more: called once it is known that this process asks for it. */
+  prepare?(installation: Installation): void
   /**
    * Takes everything, or throws and has taken nothing. Synchronous: it is called from a signal handler and from process.on('exit').
    * Once it returns the connections are the holder's; this process closes its own descriptors without a word.

@@ -1,11 +1,12 @@
 import type { Installation } from '../installation.js'
 import type { OnExit } from '../options.js'
 import type { Bundle, Held, Holder, Put } from './holder.js'
+import { keeper } from './keeper.js'
 import { snapshotFile } from './snapshot-file.js'
 import { systemdStore } from './systemd.js'
 
 /** Every holder, in the order in which they are asked. */
-const HOLDERS: readonly Holder[] = [systemdStore, snapshotFile]
+const HOLDERS: readonly Holder[] = [systemdStore, keeper, snapshotFile]
 
 /** Who may be asked for which wish; 'hold' falls through to the snapshot. */
 const FOR: Record<Exclude<OnExit, 'none'>, ReadonlySet<string>> = {
@@ -13,14 +14,20 @@ const FOR: Record<Exclude<OnExit, 'none'>, ReadonlySet<string>> = {
   snapshot: new Set(['snapshot']),
 }
 
-/** At the start, so that whoever counts on it hears it before it is needed. What a holder has to set up is set up with that. */
-export function sayIfNobodyTakes(installation: Installation, onExit: OnExit, holders = HOLDERS): void {
-  if (onExit === 'none') return
-  const asked = holders.filter(({ name }) => FOR[onExit].has(name))
-  const reasons = asked.map((holder) => holder.unavailable(installation))
-  if (reasons.includes(undefined)) return
-  const said = asked.map(({ name }, i) => `${name}: ${reasons[i]}`).join('; ')
-  installation.env.log(`when this process ends its connections will drain, although "${onExit}" is asked for (${said})`)
+/**
+ * At the start, where everything is still on disk; and whoever counts on a holder hears that there is none before it is needed. What a holder has to set up is set
+ * up with the question.
+ */
+export function prepareHolders(installation: Installation, onExit: Exclude<OnExit, 'none'>, holders = HOLDERS): void {
+  const reasons: string[] = []
+  for (const holder of holders) {
+    if (!FOR[onExit].has(holder.name)) continue
+    holder.prepare?.(installation)
+    const reason = holder.unavailable(installation)
+    if (reason === undefined) return
+    reasons.push(`${holder.name}: ${reason}`)
+  }
+  installation.env.log(`when this process ends its connections will drain, although "${onExit}" is asked for (${reasons.join('; ')})`)
 }
 
 /** Puts a bundle into the first holder that takes it; `undefined` where none does, which has been said. */

@@ -64,7 +64,7 @@ function loadAddon(root: string): Native {
 }
 
 /** This file runs from src/native/, or bundled from dist/: the package is the nearest folder above that is named so. */
-function packageRoot(): string {
+export function packageRoot(): string {
   const start = dirname(fileURLToPath(import.meta.url))
   for (let folder = start; ; folder = dirname(folder)) {
     if (isPackageRoot(folder)) return folder

@@ -99,6 +99,11 @@ export interface Native extends RepairNative, PacketHoldNative {
   /** Local and peer address of a TCP socket as the kernel has them, `null` peer for a listener. */
   socketAddresses(fd: number): { local: NativeAddress; peer: NativeAddress | null; listening: boolean }
 
+  // --- keeper (addon/src/keeper.cc; the program itself is addon/keeper)
+
+  /** Starts a program from memory, with the other end of the returned unix socket as its descriptor 3, /dev/null as 0 to 2, and nothing else of ours; it is nobody's child. EACCES where memory may not be executed (vm.memfd_noexec). */
+  startKeeper(program: Uint8Array): number
+
   // --- self-test (addon/src/self_test.cc)
 
   /** Builds a private loop and checks that libuv's public struct fields are where this binary expects them. Empty string: all is well; else what differs. */
@@ -192,5 +197,6 @@ export const NATIVE_NAMES = [
   'holdRelease',
   'holdList',
   'holdRemove',
+  'startKeeper',
   'selfTest',
 ] as const satisfies readonly (keyof Native)[]

@@ -4,11 +4,11 @@ import { type HandoverReport, PhaseTimer, publishReport, reportLine, Tally } fro
 import type { Bundle, HolderName, Put } from '../holders/holder.js'
 import { putIntoFirst } from '../holders/holders.js'
 import type { Installation } from '../installation.js'
-import { serverFdOf } from '../native/net-internals.js'
+import { giveEmptyHandle, serverFdOf } from '../native/net-internals.js'
 import type { OnExit } from '../options.js'
 import { DISCARD } from '../protocols/protocol.js'
 import { VERSION } from '../version.js'
-import { Drain } from './drain.js'
+import { Drain, stopListening } from './drain.js'
 import { type Frozen, freeze } from './freeze.js'
 import { copyDescriptors, type Handed, letGo, release } from './release.js'
 import { type Snapshot, snapshot } from './snapshot.js'
@@ -55,6 +55,15 @@ export function leave(installation: Installation, wishes: ReadonlyMap<AttachedSe
   }
 }
 
+/** Where nobody takes anything: no new connections, and those that are here get their time to end. */
+export function drainInstead(installation: Installation, servers: ReadonlySet<AttachedServer>): Drain {
+  stopListening(servers)
+  installation.timers.mute()
+  const drain = drainOf(installation, servers)
+  drain.add([...installation.finder.find(servers).values()].flat())
+  return drain
+}
+
 /** Only servers that ask for it; the others are left as if this library were not there. */
 function freezeServers(installation: Installation, wishes: ReadonlyMap<AttachedServer, unknown>): Frozen {
   const claimed = new Set([...wishes.keys()].filter(({ key, server }) => key !== '' && serverFdOf(server) >= 0).map(({ key }) => key))
@@ -89,6 +98,7 @@ function bundle(installation: Installation, { listeners, staying }: Frozen, { re
       version: VERSION,
       node: process.version,
       leftAt: Date.now(),
+      connections: record.count,
       listeners: listeners.map(({ key, path, backlog }) => ({ key, path, backlog })),
     },
     listeners: Int32Array.from(listeners, ({ server }) => serverFdOf(server)),
@@ -107,13 +117,10 @@ function goSilent(installation: Installation, handed: Handed, put: Put & { holde
     release(installation, handed, () => DISCARD),
   )
   timer.end('commit')
+  for (const { server } of frozen.listeners) giveEmptyHandle(server) // its own shutdown code closes it, and would be told that it does not run
   installation.desk.close()
   installation.lifecycle.retire()
-  const drain = new Drain(
-    { protocols: installation.protocols, servers: new Set(frozen.listeners), attachedTo: (server) => installation.attachedTo(server) },
-    () => false,
-    () => {},
-  )
+  const drain = drainOf(installation, new Set(frozen.listeners))
   drain.add(frozen.staying.map(({ socket }) => socket))
   const tally = new Tally()
   for (const { rule } of frozen.moving) tally.move(rule)
@@ -133,6 +140,14 @@ function goSilent(installation: Installation, handed: Handed, put: Put & { holde
   installation.env.log(`${reportLine(report)} (${put.where})`)
   publishReport(report)
   return { put, drain }
+}
+
+function drainOf(installation: Installation, servers: ReadonlySet<AttachedServer>): Drain {
+  return new Drain(
+    { protocols: installation.protocols, servers, attachedTo: (server) => installation.attachedTo(server) },
+    () => false,
+    () => {},
+  )
 }
 
 const NONE_KEPT: ReadonlyMap<number, string> = new Map()

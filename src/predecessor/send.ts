@@ -21,7 +21,7 @@ export function sendRecord(channel: Channel, { record, segments }: Snapshot, dea
 }
 
 /** @note unix(7): ETOOMANYREFS when a user without CAP_SYS_RESOURCE has more descriptors in flight than RLIMIT_NOFILE; nothing was sent then. */
-function whileTooManyInFlight(env: Env, deadline: Deadline, attempt: () => void): void {
+export function whileTooManyInFlight(env: Env, deadline: Deadline, attempt: () => void): void {
   for (;;) {
     try {
       return attempt()

@@ -1,7 +1,7 @@
 import { Socket } from 'node:net'
 import type { CarriedRoot } from '../carry/encode-graph.js'
 import { encodeGraph } from '../carry/encode-graph.js'
-import { connectionRootKey, parseRootKey, serverRootKey } from '../carry/root-key.js'
+import { connectionRootKey, nameOfRoot, serverRootKey } from '../carry/root-key.js'
 import { ABSENT_SOCKET, type BlobField, CONNECTION_FLAG, INLINE_BLOB, NO_SERVER, type Transfer } from '../channel/messages.js'
 import { type Account, accountOf } from '../handover/account.js'
 import type { Installation } from '../installation.js'
@@ -67,7 +67,7 @@ function snapshotCarried({ carried }: Snapshotting, frozen: Frozen, held: Map<nu
     const { bytes, refused } = encodeGraph(roots, {
       maxBytes: MAX_CARRIED_BYTES,
       reference: (value) => (value instanceof Socket ? (indexes.get(value) ?? joinOrLeave(value, frozen, indexes)) : undefined),
-      name: nameOfRoot,
+      name: ({ key }) => nameOfRoot(key),
     })
     if (refused.length === 0) return bytes
     for (const { rootIndex, error } of refused) {
@@ -76,11 +76,6 @@ function snapshotCarried({ carried }: Snapshotting, frozen: Frozen, held: Map<nu
       held.set(connection, error.message)
     }
   }
-}
-
-function nameOfRoot({ key }: CarriedRoot): string {
-  const root = parseRootKey(key)
-  return `carry(${root?.scope === 'server' ? 'server' : 'socket'}, ${JSON.stringify(root?.name)})`
 }
 
 /** Index of a socket that carried state refers to: of one that moves along from now on, or of nobody for one that stays here. */

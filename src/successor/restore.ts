@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
 import { type DecodedGraph, decodeGraph } from '../carry/decode-graph.js'
-import { parseRootKey } from '../carry/root-key.js'
+import { nameOfRoot, parseRootKey } from '../carry/root-key.js'
 import { type BlobField, CONNECTION_FLAG, NO_SERVER } from '../channel/messages.js'
 import type { TsunagiError } from '../errors.js'
 import { openAccount } from '../handover/account.js'
@@ -157,6 +157,7 @@ function restoreCarried(
   for (;;) {
     try {
       const graph = decodeGraph(record.graph, {
+        name: nameOfRoot,
         resolve: (index) => (refused.has(index) ? undefined : byIndex[index]?.socket),
         declared: (key) => {
           const root = parseRootKey(key)

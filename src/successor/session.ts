@@ -253,6 +253,6 @@ function silent(address: string, pid: number): TsunagiError {
 }
 
 /** Milliseconds that `listen()` may block for one answer of the predecessor. */
-const LOOKUP_TIMEOUT = 2_000
+export const LOOKUP_TIMEOUT = 2_000
 /** A process that dies closes its descriptors a moment before it counts as dead, ms. */
 const DEATH_TIMEOUT = 1_000

@@ -64,9 +64,9 @@ function open(installation: Installation, { held, claimed }: HeldSession, timer:
   let landing: Landing | undefined
   try {
     env.fault('successor-before-receive')
+    makeRoom(installation, held.bequest.connections)
     const opened = held.open()
     landing = new Landing(env.native, opened.fds.length)
-    makeRoom(installation, opened.fds.length)
     landing.land(opened.fds)
     timer.end('receive')
     env.fault('successor-after-open')

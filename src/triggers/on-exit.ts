@@ -1,9 +1,10 @@
 import { constants } from 'node:os'
 import type { AttachedServer } from '../attached-server.js'
-import { sayIfNobodyTakes } from '../holders/holders.js'
+import { prepareHolders } from '../holders/holders.js'
 import type { Installation } from '../installation.js'
 import { type OnExit, onExitSetting } from '../options.js'
-import { type Left, leave } from '../predecessor/leave.js'
+import type { Drain } from '../predecessor/drain.js'
+import { drainInstead, type Left, leave } from '../predecessor/leave.js'
 import { quiesceAll } from '../predecessor/quiesce.js'
 import { findSupervisor, type Supervisor } from './supervisor.js'
 
@@ -24,7 +25,11 @@ export class ExitTrigger {
   #removals: (() => void)[] = []
   #since: number | undefined
   #left: Left | undefined
+  #drain: Drain | undefined
   #hasCrashed = false
+  #watchesExit = false
+  readonly #prepared = new Set<OnExit>()
+  readonly #signals = new Set<string | symbol>()
 
   constructor(installation: Installation) {
     this.#installation = installation
@@ -32,20 +37,19 @@ export class ExitTrigger {
     this.#supervisor = findSupervisor(installation.env.environment)
   }
 
-  /** For a server that has come: the signals are ours from now on if it, or the setting, asks for it. */
+  /** For a server that has come, or for all that will come: the signals are ours from now on if it, or the setting, asks for it. */
   watch(attached?: AttachedServer): void {
-    if (this.#removals.length > 0) return
-    const isAsked = this.#setting === undefined ? attached !== undefined && attached.options.onExit !== 'none' : this.#setting !== 'none'
+    const asked = this.#setting ?? attached?.options.onExit ?? 'none'
     const isRestarted = this.#setting === undefined && this.#supervisor !== undefined
-    if (!isAsked && !isRestarted) return
-    const signals = isAsked ? SIGNALS : []
-    const restart = this.#supervisor ? [this.#supervisor.restartSignal] : []
-    this.#removals = [this.#gateEmit(), ...new Set([...signals, ...restart])].map((each) =>
-      typeof each === 'string' ? this.#own(each) : each,
-    )
-    if (!isAsked) return
-    this.#removals.push(this.#watchExit())
-    sayIfNobodyTakes(this.#installation, this.#setting ?? attached?.options.onExit ?? 'none')
+    const wish = asked === 'none' && isRestarted ? 'hold' : asked
+    if (wish === 'none') return
+    if (!this.#prepared.has(wish)) prepareHolders(this.#installation, wish)
+    this.#prepared.add(wish)
+    if (this.#removals.length === 0) this.#removals = [this.#gateEmit()]
+    if (this.#supervisor) this.#own(this.#supervisor.restartSignal)
+    if (asked === 'none') return
+    for (const signal of SIGNALS) this.#own(signal)
+    this.#watchExit()
   }
 
   /** Whoever has started this process starts it again, and has its own way to keep what is held meanwhile. */
@@ -79,56 +83,63 @@ export class ExitTrigger {
   #takes(asked: Asked): boolean {
     const { env, gate } = this.#installation
     if (gate.isClosed) return false // a successor is here, and the gate has its own way with signals
-    if (this.#since !== undefined) {
-      if (env.now() - this.#since < SECOND_MS) return true
-      this.#left?.put.discard()
-      if (this.#left && this.#left.drain.left > 0) this.#left.drain.endAll()
-      return false
-    }
+    if (this.#since !== undefined) return env.now() - this.#since < SECOND_MS || this.#reallyStop(asked)
     const wishes = this.#wishes(asked)
     if (wishes.size === 0) return false
     this.#since = env.now()
-    quiesceAll(this.#installation, new Set(wishes.keys()), (thaw) => {
+    const servers = new Set(wishes.keys())
+    quiesceAll(this.#installation, servers, (thaw) => {
       this.#left = leave(this.#installation, wishes)
       if (this.#left === undefined) thaw()
-      this.#pass(asked)
+      this.#pass(asked, () => this.#left?.drain ?? drainInstead(this.#installation, servers))
     })
+    return true
+  }
+
+  /** Asked again: nobody is to come back for anything. The application hears of it as well. */
+  #reallyStop(asked: Asked): boolean {
+    this.#left?.put.discard()
+    this.#drain?.endAll()
+    if (asked === 'shutdown' || listenersOf(asked).length > 0) return false
+    this.#end(asked)
     return true
   }
 
   // ---- what the application gets
 
-  /** Now it is the application's. */
-  #pass(asked: Asked): void {
+  /** Now it is the application's; where it has nothing to say, the system does what it does by default, a little later. */
+  #pass(asked: Asked, drain: () => Drain): void {
+    const isAlone = asked !== 'shutdown' && listenersOf(asked).length === 0
+    this.#drain = isAlone ? drain() : this.#left?.drain
+    if (this.#drain) this.#endWithin(DRAIN_MS, this.#drain, isAlone ? () => this.#end(asked) : undefined)
+    if (isAlone) return
     if (asked === 'shutdown') return void this.#emit('message', 'shutdown', undefined)
-    const listeners = process.rawListeners(asked).filter((listener) => listener !== processOnSignal)
-    if (listeners.length === 0) return this.#endAfterDrain(asked)
     process.off(asked, processOnSignal) // some count who else listens, and end the process if nobody does
     this.#emit(asked, asked, constants.signals[asked])
     process.on(asked, processOnSignal)
   }
 
-  #endAfterDrain(signal: NodeJS.Signals): void {
-    const drain = this.#left?.drain
-    const end = () => {
-      this.close()
-      this.#left?.put.alone?.()
-      process.kill(process.pid, signal) // nobody else listens: what the system does by default
-    }
-    if (drain === undefined || drain.left === 0) return end()
-    const timer = setInterval(() => {
-      if (drain.left === 0) finish()
-    }, 10)
+  /** What could not be left is served until it ends, and at the end of the time ended politely. */
+  #endWithin(ms: number, drain: Drain, done: (() => void) | undefined): void {
+    if (drain.left === 0) return done?.()
+    const timer = setInterval(() => drain.left === 0 && finish(), LOOK_MS)
     const timeout = setTimeout(() => {
       drain.endAll()
       setTimeout(finish, LAST_WORDS_MS)
-    }, DRAIN_MS)
+    }, ms)
+    if (done === undefined) for (const each of [timer, timeout]) each.unref() // then it is the application that ends this process
 
     function finish(): void {
       clearInterval(timer)
       clearTimeout(timeout)
-      end()
+      done?.()
     }
+  }
+
+  #end(signal: NodeJS.Signals): void {
+    this.close()
+    this.#left?.put.alone?.()
+    process.kill(process.pid, signal)
   }
 
   #emit: (event: string, ...args: unknown[]) => boolean = () => false
@@ -153,22 +164,23 @@ export class ExitTrigger {
     }
   }
 
-  readonly #signals = new Set<string | symbol>()
-
-  #own(signal: NodeJS.Signals): () => void {
+  #own(signal: NodeJS.Signals): void {
+    if (this.#signals.has(signal)) return
     const aside = process.rawListeners(signal) as (() => void)[]
     for (const listener of aside) process.off(signal, listener)
     process.on(signal, processOnSignal)
     for (const listener of aside) process.on(signal, listener)
     this.#signals.add(signal)
-    return () => {
+    this.#removals.push(() => {
       this.#signals.delete(signal)
       process.off(signal, processOnSignal)
-    }
+    })
   }
 
   /** process.exit(), and a loop that has run empty. What ends by an error of its own has no state that anybody could vouch for. */
-  #watchExit(): () => void {
+  #watchExit(): void {
+    if (this.#watchesExit) return
+    this.#watchesExit = true
     const processOnCrash = () => {
       this.#hasCrashed = true
     }
@@ -180,11 +192,16 @@ export class ExitTrigger {
     }
     process.on('uncaughtExceptionMonitor', processOnCrash)
     process.prependListener('exit', processOnExit)
-    return () => {
+    this.#removals.push(() => {
+      this.#watchesExit = false
       process.off('uncaughtExceptionMonitor', processOnCrash)
       process.off('exit', processOnExit)
-    }
+    })
   }
+}
+
+function listenersOf(signal: NodeJS.Signals): unknown[] {
+  return process.rawListeners(signal).filter((listener) => listener !== processOnSignal)
 }
 
 /** A signal that nobody listens for would end this process before `emit` is called. */
@@ -195,3 +212,4 @@ const SECOND_MS = 500
 /** PM2 kills 1.6 s after its signal; what is left gets its end before that. */
 const DRAIN_MS = 1_100
 const LAST_WORDS_MS = 250
+const LOOK_MS = 10

@@ -56,6 +56,11 @@ export function acceptConnections(server: Server): void {
   if (handle) setSymbolValue(handle, handle, 'owner_symbol', server)
 }
 
+/** For a server whose listener has gone: its application may close it, and ask whether it listens, as ever. */
+export function giveEmptyHandle(server: Server): void {
+  serverInternals(server)._handle = new (tcpConstructor())(TCP_SERVER)
+}
+
 export type TcpConstructor = new (type: number) => TcpHandle
 
 /** Node does not export its handle classes: they are taken from a handle that is made for it, once. */

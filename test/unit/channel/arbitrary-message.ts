@@ -60,6 +60,7 @@ const plain: { [T in Exclude<MessageType, 'transfer' | 'fds'>]: fc.Arbitrary<Omi
     version: text,
     node: text,
     leftAt: count,
+    connections: number,
     listeners: fc.array(fc.record({ key: text, path: text, backlog: count })),
   }),
 }

@@ -16,6 +16,7 @@ export function aHead(changes: Partial<SnapshotHead> & { leftAt?: number; pid?: 
       version: '1.2.3',
       node: 'v20.0.0',
       leftAt,
+      connections: 2,
       listeners: [{ key: KEY, path: '', backlog: 511 }],
     },
     started: startTimeOf(pid),

@@ -1,0 +1,70 @@
+import { encode } from '../channel/codec.js'
+import { encodeFrame } from '../channel/frame.js'
+import { MAX_FDS_PER_MESSAGE, type Message } from '../channel/messages.js'
+import type { Env } from '../env.js'
+import { TsunagiError } from '../errors.js'
+import type { Deadline } from '../handover/deadline.js'
+import { whileTooManyInFlight } from '../predecessor/send.js'
+import type { Bundle } from './holder.js'
+
+/**
+ * What a keeper is given, which knows nothing of messages: a preamble with what it has to know, the frames that it shall play to the next process, and the
+ * frames that it shall answer with.
+ *
+ *   "TSNK" | version | hold ms | patience ms | bytes of names, ack, busy, offer u32 | bytes of the tape u64 | names | ack | busy | tape
+ *   tape:  bequest with the listeners (the offer) | fds … | transfer
+ *
+ * @note addon/keeper/tape.c reads it.
+ */
+export interface Tape {
+  readonly preamble: Uint8Array
+  readonly frames: readonly { readonly chunks: readonly Uint8Array[]; readonly fds: readonly number[] }[]
+}
+
+export function recordTape(
+  { bequest, listeners, record, segments, fds }: Bundle,
+  { names, holdMs, patienceMs }: { names: readonly string[]; holdMs: number; patienceMs: number },
+): Tape {
+  if (listeners.length > MAX_FDS_PER_MESSAGE)
+    throw new TsunagiError(
+      'ERR_TSUNAGI_FD_LIMIT',
+      `A keeper takes ${MAX_FDS_PER_MESSAGE} listeners at most, and there are ${listeners.length}.`,
+    )
+  const offer = frame(bequest, [], [...listeners])
+  const rest: Tape['frames'][number][] = []
+  for (let at = 0; at < fds.length; at += MAX_FDS_PER_MESSAGE) {
+    const batch = [...fds.subarray(at, at + MAX_FDS_PER_MESSAGE)]
+    rest.push(frame({ type: 'fds', count: batch.length }, [], batch))
+  }
+  rest.push(frame(record, segments))
+  const frames = [offer, ...rest]
+  const texts = Buffer.from(names.map((name) => `${name}\0`).join(''))
+  const ack = Buffer.concat(frame({ type: 'ack', refused: [] }).chunks)
+  const busy = Buffer.concat(
+    frame({ type: 'refused', code: 'ERR_TSUNAGI_BUSY', reason: 'another process is taking over what is held there' }).chunks,
+  )
+  const head = Buffer.alloc(HEAD_BYTES)
+  const numbers = [MAGIC, VERSION, holdMs, patienceMs, texts.length, ack.length, busy.length, bytesOf([offer])]
+  for (const [i, number] of numbers.entries()) head.writeUInt32LE(number, 4 * i)
+  head.writeBigUInt64LE(BigInt(bytesOf(frames)), 4 * numbers.length)
+  return { preamble: Buffer.concat([head, texts, ack, busy]), frames }
+}
+
+export function sendTape(env: Env, fd: number, { preamble, frames }: Tape, deadline: Deadline): void {
+  env.native.sendMessage(fd, [preamble], new Int32Array(), deadline.left)
+  for (const { chunks, fds } of frames) {
+    whileTooManyInFlight(env, deadline, () => env.native.sendMessage(fd, chunks, Int32Array.from(fds), deadline.left))
+  }
+}
+
+function frame(message: Message, segments: readonly Uint8Array[] = [], fds: readonly number[] = []) {
+  return { chunks: encodeFrame(encode(message, segments, fds)), fds }
+}
+
+function bytesOf(frames: Tape['frames']): number {
+  return frames.reduce((sum, { chunks }) => sum + chunks.reduce((bytes, { length }) => bytes + length, 0), 0)
+}
+
+const MAGIC = 0x4b4e5354
+const VERSION = 1
+const HEAD_BYTES = 40
