@@ -22,11 +22,11 @@ export function findSaved(env: Env, key: string): FoundSnapshot | undefined {
   const directory = controlDirectory(env.environment)
   let found: FoundSnapshot | undefined
   for (const stored of storedSnapshots(directory)) {
-    const head = headOf(env, stored, stored.path === snapshotPath(directory, key))
+    const head = headOf(env, stored, stored.path === snapshotPath(directory, key) ? key : undefined)
     if (head === undefined || !isFor(head, key) || isInWork(stored, head)) continue
     if (stored.state === 'partial') clearAway(env, stored, head, 'the process that was saving them died over it')
     else if (stored.state === 'spent') clearAway(env, stored, head, 'the process that had restored them died right after it')
-    else if (ageOf(head) > head.holdMs) clearAway(env, stored, head, tooOld(head).message)
+    else if (ageOf(head) > head.holdMs) resetSaved(env, stored, head)
     else found = renewed(env, stored, head) ?? found
   }
   return found
@@ -72,16 +72,17 @@ function renewed(env: Env, { path }: StoredSnapshot, head: SnapshotHead): FoundS
   }
 }
 
-function headOf(env: Env, { path }: StoredSnapshot, isOfAddress: boolean): SnapshotHead | undefined {
+/** `undefined` for one that cannot be read. Where it is that of the address that is asked for, its port is let go: what else it holds nobody knows. */
+function headOf(env: Env, { path }: StoredSnapshot, key: string | undefined): SnapshotHead | undefined {
   try {
     return readHead(path).head
   } catch (error) {
-    const { code } = error as TsunagiError
-    if (code === ('ENOENT' as string)) return undefined // somebody was faster
-    if (isOfAddress) {
-      env.log(`${(error as Error).message} (${code}, ${path})`)
-      if (code === 'ERR_TSUNAGI_SNAPSHOT') removeSnapshot(path)
-    }
+    const { code, message } = error as NodeJS.ErrnoException
+    if (code === 'ENOENT' || key === undefined) return undefined // somebody was faster, or it is somebody else's
+    env.log(`${message} (${code}, ${path})`)
+    removeSnapshot(path)
+    const port = /:(\d+)( v6only)?$/.exec(key)?.[1]
+    if (port) release(env, { ports: Int32Array.of(Number(port)), tuples: new Uint8Array() })
     return undefined
   }
 }
@@ -98,10 +99,29 @@ function ageOf({ bequest }: SnapshotHead): number {
 function clearAway(env: Env, { path }: StoredSnapshot, head: SnapshotHead, why: string): void {
   env.log(`the connections of process ${head.bequest.pid} are not restored: ${why}`)
   removeSnapshot(path)
+  release(env, heldPacketsOf(head))
+}
+
+/** Too old: whoever is still there is told so, since nobody would answer it any more than by a reset. */
+function resetSaved(env: Env, { path }: StoredSnapshot, head: SnapshotHead): void {
+  env.log(`the connections of process ${head.bequest.pid} are not restored: ${tooOld(head).message} (ERR_TSUNAGI_SNAPSHOT_AGE)`)
   try {
-    releasePackets(repairPowers(env), heldPacketsOf(head))
+    const claim = new Claim(path)
+    claim.spend()
+    release(env, heldPacketsOf(head))
+    const saved = claim.readBody()
+    claim.forget()
+    resetPeers(env, saved, Array(saved.record.count).keys())
   } catch (error) {
-    env.log(`their packets are held until that ends by itself: ${(error as Error).message}`)
+    env.log(`its peers are not told: ${(error as Error).message}`)
+  }
+}
+
+function release(env: Env, held: HeldPackets): void {
+  try {
+    releasePackets(repairPowers(env), held)
+  } catch (error) {
+    env.log(`packets are held until that ends by itself: ${(error as Error).message}`)
   }
 }
 

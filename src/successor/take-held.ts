@@ -76,16 +76,21 @@ function open(installation: Installation, { held, claimed }: HeldSession, timer:
       timer.end('restore')
     } catch (error) {
       // Of state that is nobody's yet this code cannot make its own; a connection without it would be another one than its client believes.
-      env.log(`${who} was not taken over, and is closed: ${(error as Error).message}`)
+      env.log(`${who} was not taken over, and is closed: ${said(error)}`)
     }
     held.commit() // the commit point: from here nobody else has them
     timer.end('commit')
     return { opened, landing, restored }
   } catch (error) {
     landing?.dropAll()
-    env.log(`${who} was not taken over: ${(error as Error).message}`)
+    env.log(`${who} was not taken over: ${said(error)}`)
     return undefined
   }
+}
+
+function said(error: unknown): string {
+  const { message, code } = error as NodeJS.ErrnoException
+  return code ? `${message} (${code})` : message
 }
 
 function serveAlone(installation: Installation, claimed: ReadonlyMap<string, AttachedServer>): void {
