@@ -31,8 +31,8 @@ export function readSlot(environment: NodeJS.ProcessEnv): Slot | undefined {
   if (pm2?.pm_id !== undefined) {
     return {
       key: slotKey(`pm2 ${pm2.pm_id}`),
-      killTimeout: Number(pm2.kill_timeout ?? environment['PM2_KILL_TIMEOUT'] ?? PM2_KILL_TIMEOUT),
-      listenTimeout: Number(pm2.listen_timeout ?? environment['PM2_GRACEFUL_LISTEN_TIMEOUT'] ?? PM2_LISTEN_TIMEOUT),
+      killTimeout: firstNumber(pm2.kill_timeout, environment['PM2_KILL_TIMEOUT'], PM2_KILL_TIMEOUT),
+      listenTimeout: firstNumber(pm2.listen_timeout, environment['PM2_GRACEFUL_LISTEN_TIMEOUT'], PM2_LISTEN_TIMEOUT),
       saysReady: pm2.wait_ready === true,
     }
   }
@@ -72,6 +72,11 @@ function pm2Environment(environment: NodeJS.ProcessEnv): Pm2Environment | undefi
   } catch {
     return undefined // somebody else's variable of that name
   }
+}
+
+/** Options of PM2 may be numbers or numerals; 0 counts as not given. */
+function firstNumber(...values: (number | string | undefined)[]): number {
+  return values.map(Number).find((value) => value > 0) as number
 }
 
 /** @note pm2 7 constants.js: KILL_TIMEOUT, GRACEFUL_LISTEN_TIMEOUT. */

@@ -19,29 +19,38 @@ export class Pm2 {
   readonly home = temporaryDirectory()
   readonly port: number
 
+  get #environment(): Record<string, string> {
+    return { PORT: String(this.port), TSUNAGI_DIR: join(this.home, 'tsunagi') }
+  }
+
   private constructor(port: number) {
     this.port = port
   }
 
   /** Starts the programs that this describes, as in an ecosystem file; `name`, `cwd`, register and the port are given. */
   static async start(app: { script: string; env?: Record<string, string>; [option: string]: unknown }): Promise<Pm2> {
-    const pm2 = new Pm2(await freePort())
-    onTestFinished(async () => void (await pm2.run('kill')))
+    const pm2 = await Pm2.empty()
     pm2.describe(app)
     await pm2.run('start', join(pm2.home, 'ecosystem.config.cjs'))
     return pm2
   }
 
+  /** One that starts nothing yet. */
+  static async empty(): Promise<Pm2> {
+    const pm2 = new Pm2(await freePort())
+    onTestFinished(async () => void (await pm2.run('kill')))
+    return pm2
+  }
+
   /** Writes the ecosystem file; what runs changes at the next start or reload of that file. */
   describe({ env, ...app }: { env?: Record<string, string>; [option: string]: unknown }): void {
-    const environment = { PORT: String(this.port), TSUNAGI_DIR: join(this.home, 'tsunagi'), ...env }
-    const apps = [{ name: 'app', cwd: ROOT, node_args: `--import ${REGISTER}`, ...app, env: environment }]
+    const apps = [{ name: 'app', cwd: ROOT, node_args: `--import ${REGISTER}`, ...app, env: { ...this.#environment, ...env } }]
     writeFileSync(join(this.home, 'ecosystem.config.cjs'), `module.exports = ${JSON.stringify({ apps })}`)
   }
 
   /** One `pm2` command; resolves with what it prints when it ends, rejects when it fails. */
   async run(...args: string[]): Promise<string> {
-    const env = { ...process.env, PM2_HOME: this.home, PM2_DISCRETE_MODE: '1', PM2_DISABLE_VERSION_CHECK: '1' }
+    const env = { ...process.env, ...this.#environment, PM2_HOME: this.home, PM2_DISCRETE_MODE: '1', PM2_DISABLE_VERSION_CHECK: '1' }
     const { stdout } = await promisify(execFile)(process.execPath, [PM2, ...args], { env, maxBuffer: 2 ** 26 })
     return stdout
   }
@@ -54,6 +63,11 @@ export class Pm2 {
   /** What the programs tell: in cluster mode their standard output is the daemon's. */
   get told(): Told[] {
     return this.#lines('pm2.log').flatMap((line) => (line.startsWith('{') ? [JSON.parse(line) as Told] : []))
+  }
+
+  /** What the programs have printed so far. */
+  get printed(): string {
+    return ['logs/app-out-0.log', 'logs/app-out-1.log', 'logs/app-out.log'].flatMap((file) => this.#lines(file)).join('\n')
   }
 
   /** What tsunagi, and the programs, have said on stderr so far. */
