@@ -111,6 +111,20 @@ describe('pm2 reload', () => {
     },
   )
 
+  it('closes WebSockets that nobody asked to move with code 1012, and moves keep-alive connections', async () => {
+    const http = await freePort()
+    const env = { HTTP_PORT: String(http) }
+    const pm2 = await Pm2.start({ script: fixture('plain/fleet.mjs'), instances: 2, exec_mode: 'cluster', env })
+    await pm2.until('listening workers', () => (/http listening/.test(pm2.printed) ? true : undefined))
+    const fleet = await Fleet.connect({ http, clients: { 'keep-alive': 20 } })
+    const sockets = await Promise.all(Array.from({ length: 10 }, () => open(`ws://127.0.0.1:${http}`)))
+    const closed = sockets.map((socket) => once(socket as WebSocket, 'close').then(([code]) => code))
+    await pm2.run('reload', 'app')
+    expect(await Promise.all(closed)).toEqual(sockets.map(() => 1012))
+    await fleet.settle()
+    expect(fleet.broken).toEqual([])
+  })
+
   it('leaves a connection that nobody asked to move to the old worker, which ends it politely before PM2 would kill it', async () => {
     const { pm2 } = await start({ env: {} })
     const client = await Client.connect(pm2.port)
