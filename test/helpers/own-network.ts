@@ -4,13 +4,31 @@ import { fixture, Line, ServerProcess, type Settings } from './process.js'
 /** A network namespace for one test, where only `lo` is: repair mode and packet holds touch nothing of this machine. */
 export class OwnNetwork {
   readonly #namespace: Namespace
-  /** How to run node there. */
-  readonly command: readonly string[]
+  readonly #kind: 'root' | 'user'
 
   private constructor(namespace: Namespace, kind: 'root' | 'user') {
     this.#namespace = namespace
-    const user = kind === 'user' ? ['--user', '--preserve-credentials'] : []
-    this.command = ['nsenter', '--target', String(namespace.pid), ...user, '--net', process.execPath]
+    this.#kind = kind
+  }
+
+  /** How to run node there. */
+  get command(): readonly string[] {
+    return [...this.enter, process.execPath]
+  }
+
+  /** In front of a program that is to run there. */
+  get enter(): readonly string[] {
+    return [...this.#enterUser, '--net', '--']
+  }
+
+  /** Another network namespace, which the user of this one may govern as well. */
+  async neighbour(): Promise<OwnNetwork> {
+    return new OwnNetwork(await namespace(this.#kind, [...this.#enterUser, '--']), this.#kind)
+  }
+
+  get #enterUser(): readonly string[] {
+    const user = this.#kind === 'user' ? ['--user', '--preserve-credentials'] : []
+    return ['nsenter', '--target', String(this.pid), ...user]
   }
 
   static async make(kind: 'root' | 'user' = process.getuid?.() === 0 ? 'root' : 'user'): Promise<OwnNetwork> {

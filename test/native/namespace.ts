@@ -16,11 +16,18 @@ export interface Namespace {
   run<Args, Result>(body: (tools: Tools, args: Args) => Result | Promise<Result>, args: Args): Promise<Result>
 }
 
-/** `root` as this user, where that is allowed; `user` in a user namespace as well, with the rights of its root only. */
-export async function namespace(kind: 'root' | 'user' = process.getuid?.() === 0 ? 'root' : 'user'): Promise<Namespace> {
-  const unshare = kind === 'root' ? ['--net'] : ['--user', '--map-root-user', '--net']
+/**
+ * `root` as this user, where that is allowed; `user` in a user namespace as well, with the rights of its root only. `within`: what enters the user
+ * namespace of another one first, which the two then share.
+ */
+export async function namespace(
+  kind: 'root' | 'user' = process.getuid?.() === 0 ? 'root' : 'user',
+  within: readonly string[] = [],
+): Promise<Namespace> {
+  const unshare = ['unshare', ...(kind === 'root' || within.length > 0 ? ['--net'] : ['--user', '--map-root-user', '--net'])]
   const setUp = 'ip link set lo up && exec "$@"'
-  const child = spawn('unshare', [...unshare, '--', 'sh', '-c', setUp, 'sh', process.execPath, '-e', childScript()], {
+  const [program = '', ...args] = [...within, ...unshare, '--', 'sh', '-c', setUp, 'sh', process.execPath, '-e', childScript()]
+  const child = spawn(program, args, {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     serialization: 'advanced',
   })
