@@ -1,29 +1,11 @@
-import { spawnSync } from 'node:child_process'
-import { fileURLToPath } from 'node:url'
-import { findNamespace } from './proof/namespace.js'
+import { median, runInOwnNamespace } from './own-namespace.js'
 
 /**
  * Whether a client notices that its connection was looked at in repair mode: retransmissions, and the longest silence as a multiple of that of
  * the lap without any look. `glimpse` is what a handover may do; `whole` reads the send queue, as only a snapshot under a packet hold may.
  */
 export function measureInsured({ connections = 3, rounds = 8, lapMs = 1500, rate = 100 } = {}) {
-  const { command, how } = findNamespace()
-  if (command === undefined) throw new Error(`this needs a network namespace of its own; there is only ${how}`)
-  const [program, ...options] = command
-  const inside = [
-    'sh',
-    '-c',
-    'ip link set lo up && exec "$0" "$@"',
-    process.execPath,
-    fileURLToPath(new URL('insured/measure.js', import.meta.url)),
-  ]
-  const run = spawnSync(program, [...options, ...inside, connections, rounds, lapMs, rate].map(String), {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'inherit'],
-  })
-  if (run.status !== 0) throw new Error(`the measurement ended with ${run.signal ?? run.status}`)
-  const samples = JSON.parse(run.stdout)
-  const median = (list) => list.sort((a, b) => a - b)[list.length >> 1]
+  const [samples] = runInOwnNamespace('insured/measure.js', connections, rounds, lapMs, rate)
   const quiet = (kind) => median(samples.none.map(({ longest }) => longest[kind]))
   return Object.entries(samples).map(([way, laps]) => ({
     look: way,
