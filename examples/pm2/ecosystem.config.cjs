@@ -15,5 +15,14 @@ module.exports = {
       listen_timeout: 30_000,
       kill_timeout: 10_000,
     },
+    {
+      // npx pm2 restart fork: one process, which PM2 ends before it starts the next one. Meanwhile a keeper holds its connections, for TSUNAGI_HOLD seconds
+      // at most; PM2 does not tell a process whether it will be started again, so clients of one that is stopped wait for that long as well.
+      name: 'fork',
+      script: join(__dirname, 'server.js'),
+      exec_mode: 'fork',
+      node_args: ['--require', require.resolve('tsunagi/register')],
+      env: { PORT: process.env.FORK_PORT ?? 3001, TSUNAGI_MOVE: 'all', TSUNAGI_ON_EXIT: 'hold', TSUNAGI_HOLD: 5 },
+    },
   ],
 }
