@@ -22,6 +22,7 @@ import { RepeatingTimers } from './predecessor/repeating-timers.js'
 import { Protocols } from './protocols/protocols.js'
 import { WebSocketProtocol } from './protocols/websocket/websocket.js'
 import { isClusterWorker, programOf, readSlot, type Slot } from './slot.js'
+import { Flow } from './successor/flow.js'
 import { Resumption } from './successor/resumption.js'
 import { openSession, openSlotSession, type Session } from './successor/session.js'
 import { type HeldSession, takeHeld } from './successor/take-held.js'
@@ -46,6 +47,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   readonly carried = new CarriedState()
   readonly lifecycle = new Lifecycle()
   readonly resumption = new Resumption()
+  readonly flow: Flow
   readonly holds = new Holds()
   readonly protocols = new Protocols()
   readonly moveRule: MoveRule
@@ -75,6 +77,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   constructor(env: Env) {
     this.env = env
     this.protocols.add(new WebSocketProtocol(env, this.resumption))
+    this.flow = new Flow(env.native)
     this.grace = gracePeriod(env.environment)
     this.token = env.environment['TSUNAGI_TOKEN'] ?? ''
     delete env.environment['TSUNAGI_TOKEN'] // it is ours alone, not our children's

@@ -150,6 +150,7 @@ export class Conversation {
       throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', 'The successor sent "go" without a "prepare".', { phase: 'arm' })
     this.#scope = undefined
     this.#peer.channel.pause()
+    this.#installation.flow.finish() // what came a moment ago from a predecessor of our own
     if (scope.only) setImmediate(() => this.#handOver(scope, () => {}))
     else quiesce(this.#installation, (thaw) => this.#handOver(scope, thaw))
   }

@@ -1,31 +1,29 @@
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import { CONNECTION_FLAG } from '../channel/messages.js'
 import type { Installation } from '../installation.js'
-import { assignServer, endReading, markEnded, setNeedDrain, startReading } from '../native/net-internals.js'
+import { assignServer, endReading, markEnded, setNeedDrain } from '../native/net-internals.js'
 import type { Restored, RestoredConnection } from './restore.js'
 
 /**
- * After commit: lets every restored connection flow. Carried state first, since handlers look at it; then the connections, readable ones first,
- * each in the same order: what was unread, what was unsent, the application's 'connection' handler, and only then reading.
+ * After commit: lets every restored connection flow. Carried state first, since handlers look at it; then the connections, each in the same order:
+ * what was unread, what was unsent, the application's 'connection' handler. Reading starts when all handlers have run.
  * `beforeBatch` is told which connections are about to be touched.
  */
 export function resume(installation: Resuming, { connections, graph }: Restored, beforeBatch: (indexes: number[]) => void): void {
   graph?.commit()
-  const ordered = [...connections.filter(({ readable }) => readable), ...connections.filter(({ readable }) => !readable)]
   installation.resumption.during(() => {
-    for (let at = 0; at < ordered.length; at += BATCH) {
-      const batch = ordered.slice(at, at + BATCH)
+    for (let at = 0; at < connections.length; at += BATCH) {
+      const batch = connections.slice(at, at + BATCH)
       beforeBatch(batch.map(({ index }) => index))
       for (const connection of batch) resumeOrClose(installation, connection)
       if (at === 0) installation.env.fault('successor-amid-resume')
     }
   })
-  // Sockets that only carried state refers to have no handler of their own: whoever carries them has attached to them by now.
-  for (const { attached, socket } of ordered) if (!attached) process.nextTick(startReading, socket)
+  installation.flow.start(connections.map(({ socket }) => socket))
 }
 
 /** What resuming needs of the installation. */
-type Resuming = Pick<Installation, 'env' | 'resumption'>
+type Resuming = Pick<Installation, 'env' | 'flow' | 'resumption'>
 
 /** A successor that dies in between costs the connections of the batches that it has begun. */
 const BATCH = 1024
@@ -43,6 +41,7 @@ function resumeOrClose(installation: Resuming, connection: RestoredConnection): 
 
 function resumeConnection(installation: Resuming, connection: RestoredConnection): void {
   const { socket, attached, protocol, state, flags, unread, unsent, timeout } = connection
+  installation.flow.hold(socket)
   if (unread) for (const bytes of unread.reverse()) socket.unshift(bytes)
   if (unsent) for (const bytes of unsent) socket.write(bytes)
   if (flags & CONNECTION_FLAG.needDrain && socket.writableLength > 0) setNeedDrain(socket, true)
@@ -55,9 +54,7 @@ function resumeConnection(installation: Resuming, connection: RestoredConnection
   const connect = () => installation.resumption.runHandler(socket, () => server.emit('connection', socket))
   protocol.adopt({ socket, server, timeout, connect }, state)
   if (serverSocketChannel.hasSubscribers) serverSocketChannel.publish({ socket })
-  if (flags & CONNECTION_FLAG.endEmitted) return
-  if (flags & CONNECTION_FLAG.peerEnded) endReading(socket)
-  else startReading(socket)
+  if (flags & CONNECTION_FLAG.peerEnded && !(flags & CONNECTION_FLAG.endEmitted)) endReading(socket)
 }
 
 const serverSocketChannel = diagnosticsChannel('net.server.socket')

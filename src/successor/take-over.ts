@@ -6,6 +6,7 @@ import type { Installation } from '../installation.js'
 import { startAccepting } from '../listener.js'
 import { handoverMode } from '../options.js'
 import { awaitVerdict } from './await-verdict.js'
+import { collectGarbage } from './collect-garbage.js'
 import { Inheritance } from './inheritance.js'
 import { Landing } from './landing.js'
 import { type Aborted, type Arrived, receive } from './receive.js'
@@ -56,6 +57,7 @@ function takeTransaction(
   const { env } = installation
   makeRoom(installation, connections)
   const landing = new Landing(env.native, connections)
+  if (connections >= WORTH_COLLECTING) collectGarbage()
   session.channel.pause()
   const timer = new PhaseTimer(env.now)
   env.fault('successor-before-receive')
@@ -168,6 +170,8 @@ export function makeRoom({ env }: Installation, connections: number): void {
   env.native.growFdTable(needed)
 }
 
+/** Fewer are taken over before the young generation is full. */
+const WORTH_COLLECTING = 1_000
 const SPARE_FDS = 64
 const FIRST_RETRY_MS = 50
 /** @note EX_SOFTWARE of sysexits.h: an internal error. */

@@ -67,7 +67,7 @@ async function connectPairs(server: Server, clients: Socket[], sockets: Socket[]
 }
 
 function rehearse(
-  { env, protocols, resumption }: Installation,
+  { env, flow, protocols, resumption }: Installation,
   attached: AttachedServer,
   sockets: readonly Socket[],
   carried: CarriedState,
@@ -92,7 +92,7 @@ function rehearse(
   try {
     const arrived = { record: received.message as MessageOf<'transfer'>, segments: received.segments, landing }
     const restored = restore({ carried, protocols }, arrived, new Map([[attached.key, attached]]))
-    resume({ resumption, env: { ...env, fault: ignore } }, restored, ignore)
+    resume({ flow, resumption, env: { ...env, fault: ignore } }, restored, (connections) => encode({ type: 'started', connections }))
     for (const { socket } of restored.connections) {
       carried.carry(socket, 'session', initialState, {})
       socket.destroy()

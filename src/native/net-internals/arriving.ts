@@ -80,9 +80,23 @@ export function setNeedDrain(socket: Socket, needDrain: boolean): void {
   internals(socket)._writableState.needDrain = needDrain
 }
 
-/** Starts reading unless the application has paused it. @note As net.Socket's constructor does for an accepted connection. */
-export function startReading(socket: Socket): void {
-  if (socket.readableFlowing !== false && !internals(socket)._handle?.reading) socket.read(0)
+/**
+ * Keeps a 'data' listener, or `resume()`, from starting to read: both schedule that for the next tick, unless it is scheduled already.
+ * @note lib/internal/streams/readable.js: resume().
+ */
+export function holdFlow(socket: Socket): void {
+  internals(socket)._readableState.resumeScheduled = true
+}
+
+/** The inverse, for a socket that may have gone meanwhile: reads, unless the application has paused it. @note As net.Socket's constructor does for an accepted connection. */
+export function releaseFlow(socket: Socket): void {
+  const { _readableState: state, _handle } = internals(socket)
+  state.resumeScheduled = false
+  if (_handle === null || state.endEmitted) return
+  if (state.flowing) {
+    state.flowing = null
+    socket.resume()
+  } else if (state.flowing === null && !_handle.reading) socket.read(0)
 }
 
 /**

@@ -1,6 +1,7 @@
 /* What a socket shows of itself without being touched. */
 import net, { type Server, type Socket } from 'node:net'
 import { findSymbol, internals, symbolValue, type TcpHandle } from './private-fields.js'
+import { tcpConstructor } from './servers.js'
 
 /** The fd of a live socket, or -1: connecting, destroyed, or not on a kernel socket of its own. */
 export function fdOf(socket: Socket): number {
@@ -10,7 +11,7 @@ export function fdOf(socket: Socket): number {
 
 export const serverOf = (socket: Socket): Server | null => internals(socket)._server
 /** Whether its handle is one of libuv's TCP handles, not TLS or something else on top of one. */
-export const isPlainTcp = (socket: Socket): boolean => internals(socket)._handle?.constructor.name === 'TCP'
+export const isPlainTcp = (socket: Socket): boolean => internals(socket)._handle?.constructor === tcpConstructor()
 
 /** Every socket that Node keeps the process alive for. Those that were unref'ed are missing: see `trackUnreferenced`. */
 export function activeSockets(): Socket[] {

@@ -35,6 +35,8 @@ export interface ReadableState {
   encoding: BufferEncoding | null
   ended: boolean
   endEmitted: boolean
+  flowing: boolean | null
+  resumeScheduled: boolean
   highWaterMark: number
   pipes: unknown[]
 }
