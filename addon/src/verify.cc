@@ -70,12 +70,18 @@ socklen_t ReadTcpInfo(int fd, tcp_info* info) {
   return getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &length) == 0 ? length : 0;
 }
 
+// Linux 4.6 says whether the send queue is empty in the same breath as the counts: nothing in flight and nothing unsent.
+bool SaysNothingIsQueued(const tcp_info& info, socklen_t known) {
+  constexpr socklen_t kWithNotSent = offsetof(tcp_info, tcpi_notsent_bytes) + sizeof(tcp_info::tcpi_notsent_bytes);
+  return known >= kWithNotSent && info.tcpi_unacked == 0 && info.tcpi_notsent_bytes == 0;
+}
+
 // Linux 4.1 has byte counts.
 constexpr socklen_t kWithByteCounts = offsetof(tcp_info, tcpi_bytes_received) + sizeof(tcp_info::tcpi_bytes_received);
 
 // The counters and the queues come from different system calls, between which a segment or an ACK may arrive. As long as nobody
 // here reads or writes, the receive queue only grows and the send queue only shrinks. So a queue belongs to TCP_INFO if it is as long
-// before as after it, and for one that is empty, as most are, one look is enough: after it for the first, before it for the second.
+// before as after it. For one that is empty, as most are, one look is enough: after TCP_INFO for the first, within it for the second.
 //
 // A FIN counts as one byte in bytes_received as soon as it arrives, in write_seq as soon as it is queued, but was neither sent
 // nor received by an application; without taking it out, a FIN that arrives during a move would look like a lost byte.
@@ -86,13 +92,14 @@ Figures Inspect(int fd) {
   bool received_settled = false;
   bool sent_settled = false;
   int receive_queue = -1;
-  int send_queue = QueueLength(fd, SIOCOUTQ);
+  int send_queue = -1;
   for (int pass = 0; pass < kMaxPasses && !(received_settled && sent_settled); pass++) {
     tcp_info info;
     socklen_t known = ReadTcpInfo(fd, &info);
     if (known == 0) return figures;
     int receive_queue_after = QueueLength(fd, SIOCINQ);
-    int send_queue_after = send_queue == 0 ? 0 : QueueLength(fd, SIOCOUTQ);
+    bool nothing_sent = SaysNothingIsQueued(info, known);
+    int send_queue_after = nothing_sent ? 0 : QueueLength(fd, SIOCOUTQ);
     figures.state = info.tcpi_state;
     if (pass == 0) figures.identity = Identity(fd);
     if (known < kWithByteCounts || info.tcpi_state == kListen) return figures;
@@ -103,7 +110,7 @@ Figures Inspect(int fd) {
       figures.receive_queue = receive_queue_after;
     }
     if (!sent_settled) {
-      sent_settled = send_queue == send_queue_after;
+      sent_settled = nothing_sent || send_queue == send_queue_after;
       figures.produced = static_cast<double>(info.tcpi_bytes_acked) - OwnFinQueued(info.tcpi_state) + send_queue_after;
       figures.send_queue = send_queue_after;
     }

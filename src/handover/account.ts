@@ -20,6 +20,8 @@ export function accountOf(socket: Socket): Account {
 /** A connection begins here with what it had in another handle. */
 export function openAccount(socket: Socket, { consumed, produced }: Account): void {
   const noted = traceOf(socket)
-  if (noted) Object.assign(noted, { consumed, produced })
-  else trace(socket, { resumed: false, consumed, produced })
+  if (noted) {
+    noted.consumed = consumed
+    noted.produced = produced
+  } else trace(socket, { resumed: false, consumed, produced })
 }

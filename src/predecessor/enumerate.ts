@@ -28,7 +28,9 @@ export class ConnectionFinder {
       byServer.set(attached.server, sockets)
       found.set(attached, sockets)
     }
-    for (const socket of new Set([...activeSockets(), ...this.#noted()])) {
+    const active = activeSockets()
+    const noted = [...this.#noted()]
+    for (const socket of noted.length > 0 ? new Set([...active, ...noted]) : active) {
       const server = serverOf(socket)
       if (server && !socket.destroyed) byServer.get(server)?.push(socket)
     }

@@ -8,6 +8,7 @@ import type { Installation } from '../installation.js'
 import { type Native, VERIFY_COLUMN } from '../native/native.js'
 import {
   bufferedWritesOf,
+  bytesInFlight,
   endEmitted,
   fdOf,
   isUnreferenced,
@@ -106,15 +107,24 @@ function snapshotConnections(
   const required: Transfer['required'] = []
   const unread = new Blobs()
   const unsent = new Blobs(unread.segments)
-  const queued = snapshotWriteQueues(native, fds)
+  const verify = new Float64Array(VERIFIED * n)
+  const inFlight: number[] = []
+  const unfinished: number[] = []
   const now = loopNow()
-  moving.forEach(({ socket, attached, protocol }, index) => {
+  const identities = native.identities(fds)
+  // One pass that looks at each of them once: what costs is the way of thousands of sockets from memory.
+  moving.forEach(({ socket, attached, fd, protocol }, index) => {
     if (held.has(index)) {
       flags[index] = CONNECTION_FLAG.stays
       return
     }
     server[index] = attached ? (serverIndexes.get(attached) ?? NO_SERVER) : NO_SERVER
     flags[index] = flagsOf(socket)
+    // Of a socket that this process has connected the kernel counts the SYN as well: it is asked itself.
+    const { consumed, produced } = attached ? accountOf(socket) : inspect(native, fd)
+    verify[VERIFIED * index] = consumed
+    verify[VERIFIED * index + 1] = produced
+    verify[VERIFIED * index + 2] = identities[index] as number
     if (socket.timeout) timeouts.push([index, socket.timeout, Math.round(remainingTimeoutOf(socket, now))])
     if (socket.readableHighWaterMark !== DEFAULT_HIGH_WATER_MARK || socket.writableHighWaterMark !== DEFAULT_HIGH_WATER_MARK) {
       highWaterMarks.push([index, socket.readableHighWaterMark, socket.writableHighWaterMark])
@@ -127,9 +137,14 @@ function snapshotConnections(
     // Order matters: what a parser holds was read before what the stream still buffers.
     const bytes = unreadOf(socket)
     if (bytes || special?.held) unread.add(index, [...(special?.held ?? []), ...(bytes ? [bytes] : [])])
-    // Order matters: what libuv holds was written before what the Writable still buffers.
-    if (queued.has(index) || socket.writableLength > 0) unsent.add(index, [queued.get(index) ?? NOTHING, ...bufferedWritesOf(socket)])
+    if (bytesInFlight(socket) > 0) inFlight.push(index)
+    if (bytesInFlight(socket) > 0 || socket.writableLength > 0) unfinished.push(index)
   })
+  const queued = snapshotWriteQueues(native, fds, inFlight)
+  // Order matters: what libuv holds was written before what the Writable still buffers.
+  for (const index of unfinished) {
+    unsent.add(index, [queued.get(index) ?? NOTHING, ...bufferedWritesOf((moving[index] as MovingConnection).socket)])
+  }
   const record: Transfer = {
     type: 'transfer',
     count: n,
@@ -138,7 +153,7 @@ function snapshotConnections(
     servers: servers.map(({ key }) => key),
     server: bytesOf(server),
     flags: bytesOf(flags),
-    verify: bytesOf(verifyColumns(native, moving, fds)),
+    verify: bytesOf(verify),
     timeouts,
     highWaterMarks,
     unread: unread.fields,
@@ -151,10 +166,7 @@ function snapshotConnections(
 }
 
 /** What libuv holds of writes that the kernel has not taken, by connection: few have any. */
-function snapshotWriteQueues(native: Native, fds: Int32Array): Map<number, Uint8Array> {
-  const sizes = native.writeQueueSizes(fds)
-  const indexes: number[] = []
-  for (let i = 0; i < sizes.length; i++) if ((sizes[i] as number) > 0) indexes.push(i)
+function snapshotWriteQueues(native: Native, fds: Int32Array, indexes: readonly number[]): Map<number, Uint8Array> {
   if (indexes.length === 0) return new Map()
   const queues = native.copyWriteQueues(Int32Array.from(indexes, (index) => fds[index] as number))
   return new Map(indexes.map((index, i) => [index, queues[i] as Uint8Array]))
@@ -207,20 +219,6 @@ function* joinSmall(pieces: readonly Uint8Array[]): Iterable<Uint8Array> {
   if (small.length > 0) yield Buffer.concat(small)
 }
 
-function verifyColumns(native: Native, moving: readonly MovingConnection[], fds: Int32Array): Float64Array {
-  const identities = native.identities(fds)
-  const columns = new Float64Array(3 * moving.length)
-  for (let i = 0; i < moving.length; i++) {
-    const { socket, attached } = moving[i] as MovingConnection
-    // Of a socket that this process has connected the kernel counts the SYN as well: it is asked itself.
-    const { consumed, produced } = attached ? accountOf(socket) : inspect(native, fds[i] as number)
-    columns[3 * i] = consumed
-    columns[3 * i + 1] = produced
-    columns[3 * i + 2] = identities[i] as number
-  }
-  return columns
-}
-
 function inspect(native: Native, fd: number): Account {
   const figures = native.inspectTcp(Int32Array.of(fd))
   return { consumed: figures[VERIFY_COLUMN.consumed] as number, produced: figures[VERIFY_COLUMN.produced] as number }
@@ -230,6 +228,8 @@ function bytesOf(column: Uint16Array | Float64Array): Uint8Array {
   return new Uint8Array(column.buffer, column.byteOffset, column.byteLength)
 }
 
+/** Doubles for each connection in the `verify` column. */
+const VERIFIED = 3
 const NOTHING = new Uint8Array()
 /** Cap on all carried state of one handover, bytes. */
 const MAX_CARRIED_BYTES = 64 * 1024 * 1024

@@ -15,10 +15,13 @@ export class Landing {
   readonly #parked: Socket[] = []
   readonly #landed: (Socket | undefined)[] = []
   readonly #fds: number[] = []
-  #figures: Float64Array = new Float64Array()
+  #figures: Float64Array
+  /** How many of them have been looked at. */
+  #inspected = 0
 
   constructor(native: Native, expected: number) {
     this.#native = native
+    this.#figures = new Float64Array(expected * VERIFY_COLUMNS)
     const tcp = tcpConstructor()
     while (this.#parked.length < expected) this.#parked.push(createParkedSocket(tcp))
   }
@@ -35,9 +38,26 @@ export class Landing {
     }
   }
 
-  /** Looks at all of them at once, when the last one is here. */
-  inspect(): void {
-    this.#figures = this.#native.inspectTcp(Int32Array.from(this.#fds))
+  /**
+   * Looks at some that nobody has looked at, if there are any. Any time will do: the predecessor has frozen them before it sent the first one, and what
+   * is compared is the same however many segments arrive meanwhile.
+   */
+  inspectSome(limit = INSPECTED_AT_ONCE): boolean {
+    const fds = Int32Array.from(this.#fds.slice(this.#inspected, this.#inspected + limit))
+    if (fds.length === 0) return false
+    const end = (this.#inspected + fds.length) * VERIFY_COLUMNS
+    if (end > this.#figures.length) {
+      const wider = new Float64Array(2 * end)
+      wider.set(this.#figures)
+      this.#figures = wider
+    }
+    this.#figures.set(this.#native.inspectTcp(fds), this.#inspected * VERIFY_COLUMNS)
+    this.#inspected += fds.length
+    return true
+  }
+
+  inspectRest(): void {
+    this.inspectSome(this.#fds.length)
   }
 
   socket(index: number): Socket | undefined {
@@ -74,7 +94,7 @@ export class Landing {
     for (const socket of this.#parked.splice(0)) closeParkedSocket(socket)
   }
 
-  /** The same sockets again, for a predecessor that tries once more. */
+  /** One with a descriptor; the same sockets again, for a predecessor that tries once more. */
   #open(fd: number): Socket | undefined {
     if (fd < 0) return undefined
     const socket = this.#parked.pop() ?? createParkedSocket(tcpConstructor())
@@ -83,3 +103,6 @@ export class Landing {
     return undefined
   }
 }
+
+/** About half a millisecond: the next message waits for no longer. */
+const INSPECTED_AT_ONCE = 252

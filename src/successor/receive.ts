@@ -18,7 +18,7 @@ export type Aborted = MessageOf<'abort'>
 export function receive(channel: Channel, landing: Landing, onLate: (late: Received) => void): Arrived | Aborted {
   try {
     for (;;) {
-      const received = channel.receive(RECEIVE_TIMEOUT)
+      const received = receiveWhileInspecting(channel, landing)
       if (received === undefined) {
         throw new TsunagiError(
           'ERR_TSUNAGI_ABORTED',
@@ -49,6 +49,15 @@ export function receive(channel: Channel, landing: Landing, onLate: (late: Recei
     landing.dropAll()
     throw error
   }
+}
+
+/** While the predecessor makes its record this process has nothing to receive, and something to look at. */
+function receiveWhileInspecting(channel: Channel, landing: Landing): Received | undefined {
+  do {
+    const received = channel.receive(0)
+    if (received) return received
+  } while (landing.inspectSome())
+  return channel.receive(RECEIVE_TIMEOUT)
 }
 
 function breach(message: string): TsunagiError {

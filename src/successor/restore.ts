@@ -56,7 +56,7 @@ export function restore(
   { failed, sameSockets }: Provenance = FROM_PREDECESSOR,
 ): Restored {
   const refused = new Map<number, string>(failed)
-  landing.inspect()
+  landing.inspectRest()
   const column = {
     server: new Uint16Array(aligned(record.server)),
     flags: new Uint16Array(aligned(record.flags)),

@@ -57,7 +57,7 @@ describe('what a socket was set to', () => {
 })
 
 describe('a timeout', () => {
-  const ms = 1500
+  const ms = 4000
 
   it('comes in the third generation once what remained of it is over, and once only', async () => {
     const line = await Line.start('timeout.mjs', { mode: { ms } })

@@ -56,6 +56,9 @@ export function bytesThrough(socket: Socket): { read: number; written: number } 
   return { read: bytesRead, written: bytesWritten - writeQueueSize }
 }
 
+/** Bytes of writes that libuv holds, since the kernel has not taken them. */
+export const bytesInFlight = (socket: Socket): number => (internals(socket)._handle as TcpHandle).writeQueueSize
+
 export const isUnreferenced = (socket: Socket): boolean => internals(socket)._handle?.hasRef() === false
 
 /** The option caches of net.Socket: the kernel's own options travel with the fd. */
