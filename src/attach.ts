@@ -1,13 +1,13 @@
 import net, { Server, type ServerOpts, type Socket } from 'node:net'
-import { isMainThread } from 'node:worker_threads'
 import { AttachedServer } from './attached-server.js'
 import { createEnv } from './env.js'
 import { misuse } from './errors.js'
+import { halves } from './halves.js'
 import { Installation } from './installation.js'
 import { boundAddress } from './listener.js'
-import { loadBinding } from './native/binding.js'
+import { isMainThread, loadBinding } from './native/binding.js'
 import { type AttachOptions, resolveOptions } from './options.js'
-import { PlainInstallation } from './plain-installation.js'
+import type { PlainInstallation } from './plain-installation.js'
 import { unpackEnvironment } from './slot.js'
 
 /**
@@ -58,7 +58,7 @@ export function createServer(
  */
 export function installation(): Installation | undefined {
   const shared = globalThis as { [INSTALLATION]?: Installation | null }
-  if (!isMainThread) return undefined // workers share the process's listeners; the main thread hands over
+  if (!mainThread) return undefined // workers share the process's listeners; the main thread hands over
   if (shared[INSTALLATION] === undefined) {
     unpackEnvironment(process.env)
     if (binding.native) shared[INSTALLATION] = new Installation(createEnv(binding.native))
@@ -70,11 +70,11 @@ export function installation(): Installation | undefined {
 /** The same, or what stands in for it where connections cannot move; `undefined` in worker threads. Says so once. */
 export function participant(): Installation | PlainInstallation | undefined {
   const here = installation()
-  if (here || !isMainThread) return here
+  if (here || !mainThread) return here
   const shared = globalThis as { [PLAIN]?: PlainInstallation }
   if (shared[PLAIN] === undefined) {
     const env = createEnv(undefined)
-    shared[PLAIN] = new PlainInstallation(env)
+    shared[PLAIN] = new (halves().PlainInstallation)(env)
     env.log(`${binding.missing?.message}. The server runs as usual; a reload hands its listeners over, and its connections drain.`)
   }
   return shared[PLAIN]
@@ -84,3 +84,4 @@ const INSTALLATION = Symbol.for('tsunagi.installation')
 const PLAIN = Symbol.for('tsunagi.plain-installation')
 /** Loaded now, not at the first attach: the files may be gone by then. */
 const binding = loadBinding()
+const mainThread = isMainThread(binding)

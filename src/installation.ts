@@ -5,6 +5,7 @@ import type { StateDefinition } from './channel/messages.js'
 import { type DatagramKeeper, Datagrams } from './datagrams.js'
 import type { Env } from './env.js'
 import type { TsunagiError } from './errors.js'
+import { halves } from './halves.js'
 import { bootDone } from './handover/boot-done.js'
 import type { HandoverReport } from './handover/report.js'
 import { findHeld } from './holders/holders.js'
@@ -24,15 +25,15 @@ import { WebSocketProtocol } from './protocols/websocket/websocket.js'
 import { isClusterWorker, programOf, readSlot, type Slot } from './slot.js'
 import { Flow } from './successor/flow.js'
 import { Resumption } from './successor/resumption.js'
-import { openSession, openSlotSession, type Session } from './successor/session.js'
-import { type HeldSession, takeHeld } from './successor/take-held.js'
-import { serveAll, takeOver } from './successor/take-over.js'
+import type { Session } from './successor/session.js'
+import type { HeldSession } from './successor/take-held.js'
 import { Announcement } from './triggers/announcement.js'
 import { ExitTrigger } from './triggers/on-exit.js'
 import { SignalGate } from './triggers/signals.js'
-import { failure, type ReloadOptions, readStartCommand, type StartCommand, spawnSuccessor } from './triggers/spawn.js'
+import type { ReloadOptions } from './triggers/spawn.js'
 import { reportBoot } from './triggers/spawned.js'
 import { leaveAfterStart } from './triggers/start.js'
+import { readStartCommand, type StartCommand } from './triggers/start-command.js'
 import { type Supervised, supervisedBy } from './triggers/supervised.js'
 import { type Systemd, systemdOf } from './triggers/systemd.js'
 import { endBefore, leaveAsWorker } from './triggers/worker.js'
@@ -170,7 +171,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   }
 
   #openSession(key: string): { session: Session; fd: number } | undefined {
-    const opened = openSession(this, key)
+    const opened = halves().openSession(this, key)
     if (opened === undefined) return undefined
     this.env.fault('successor-after-welcome')
     this.#sessions.push(opened.session)
@@ -218,7 +219,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
 
   #openSlotSession(slot: Slot): Session | undefined {
     if (this.#sessions.length > 0) return undefined
-    const session = openSlotSession(this, slot)
+    const session = halves().openSlotSession(this, slot)
     if (session === undefined) return undefined
     this.env.fault('successor-after-welcome')
     this.#announcement.hold()
@@ -307,7 +308,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     // A listener that does not accept yet does not hold the loop, and the channel must not: this does until it is decided.
     const keepAlive = setTimeout(() => {}, 2 ** 31 - 1)
     try {
-      await takeOver(this, session)
+      await halves().takeOver(this, session)
       this.#sessions.splice(this.#sessions.indexOf(session), 1) // what it still holds is not for later listen() calls to ask for
     } catch (error) {
       this.#sessions.splice(this.#sessions.indexOf(session), 1)
@@ -333,14 +334,14 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
       `the predecessor, process ${session.predecessor}, died before the handover: this process serves its listeners, the connections were lost with it`,
     )
     session.close()
-    serveAll(this, session)
+    halves().serveAll(this, session)
     this.lifecycle.own()
   }
 
   async #takeHeld(session: HeldSession): Promise<void> {
     // A listener that does not accept yet does not hold the loop: this does until it is decided.
     const keepAlive = setTimeout(() => {}, 2 ** 31 - 1)
-    await takeHeld(this, session)
+    await halves().takeHeld(this, session)
     clearTimeout(keepAlive)
     this.#heldSessions.splice(this.#heldSessions.indexOf(session), 1)
   }
@@ -365,9 +366,9 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   }
 
   async reload(options: ReloadOptions): Promise<HandoverReport> {
-    if (isClusterWorker()) throw failure('this process is a cluster worker, which is replaced by its primary')
+    if (isClusterWorker()) throw halves().failure('this process is a cluster worker, which is replaced by its primary')
     if (this.#supervised && !this.#supervised.isAlone) return this.#supervised.reload(options.timeout)
-    return this.systemd ? this.systemd.reload(options) : spawnSuccessor(this, options)
+    return this.systemd ? this.systemd.reload(options) : halves().spawnSuccessor(this, options)
   }
 
   /** Ends this process once it has nothing left to do. */

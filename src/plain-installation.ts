@@ -16,9 +16,10 @@ import { ConnectionFinder } from './predecessor/enumerate.js'
 import { RepeatingTimers } from './predecessor/repeating-timers.js'
 import { Protocols } from './protocols/protocols.js'
 import { SignalGate } from './triggers/signals.js'
-import { FIRST_GIVEN_FD, failure, NOT_SERVING, type ReloadOptions, readStartCommand, startNewVersion } from './triggers/spawn.js'
+import { FIRST_GIVEN_FD, failure, NOT_SERVING, type ReloadOptions, startNewVersion } from './triggers/spawn.js'
 import { reportBoot } from './triggers/spawned.js'
 import { leaveAfterStart } from './triggers/start.js'
+import { readStartCommand } from './triggers/start-command.js'
 
 /**
  * Stands in for an Installation where the addon is missing. Node alone can give descriptors to a process that it starts: a reload starts the new

@@ -1,6 +1,7 @@
 // Proves that the struct fields this addon reads are where its headers say, in the libuv that this process runs.
 
 #include <sys/socket.h>
+#include <unistd.h>
 #include <uv.h>
 
 #include <algorithm>
@@ -162,10 +163,15 @@ class Rig {
   size_t callbacks_ = 0;
 };
 
+Napi::Value IsMainThread(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), gettid() == getpid()); }
+
 Napi::Value SelfTest(const Napi::CallbackInfo& info) { return Napi::String::New(info.Env(), Rig().Run()); }
 
 }  // namespace
 
-void InitSelfTest(Napi::Env env, Napi::Object exports) { Export<SelfTest>(env, exports, "selfTest"); }
+void InitSelfTest(Napi::Env env, Napi::Object exports) {
+  Export<SelfTest>(env, exports, "selfTest");
+  Export<IsMainThread>(env, exports, "isMainThread");
+}
 
 }  // namespace tsunagi

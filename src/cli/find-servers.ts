@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { connectPeer, type Peer } from '../channel/control-socket.js'
 import type { MessageOf } from '../channel/messages.js'
+import { connectPeer, type Peer } from '../channel/peer.js'
 import { controlDirectory } from '../channel/rendezvous.js'
 import { type Native, requireNative } from './require-native.js'
 

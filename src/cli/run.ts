@@ -6,7 +6,7 @@ import { reapOrphans } from '../supervisor/reap-orphans.js'
 import { passSignals } from '../supervisor/signals.js'
 import { Supervisor } from '../supervisor/supervisor.js'
 import { watchFiles } from '../supervisor/watch-files.js'
-import { shownWorkingDirectory } from '../triggers/spawn.js'
+import { shownWorkingDirectory } from '../triggers/start-command.js'
 import { type Command, EXIT, milliseconds, text, UsageError } from './command.js'
 
 export const run: Command = {

@@ -1,16 +1,15 @@
 import { realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { pathToFileURL } from 'node:url'
-import { isMainThread } from 'node:worker_threads'
 
 /**
  * Resolves once the main module has been evaluated, top-level await included. A CommonJS main says so itself; an ES module is imported once
- * more, which gives the same module and waits for it. Where neither can be told (`node -e`, a REPL, a worker) it resolves at once.
+ * more, which gives the same module and waits for it. Where neither can be told (`node -e`, a REPL) it resolves at once.
  *
  * @note lib/internal/modules/run_main.js: the entry point is the real path of argv[1], unless --preserve-symlinks-main is given.
  */
 export async function bootDone(main = process.argv[1]): Promise<void> {
-  if (!isMainThread || main === undefined) return
+  if (main === undefined) return
   const require = createRequire(import.meta.url)
   // Under a supervisor's own main module, which has loaded an ES module, that one is what counts.
   if (require.main && (main === process.argv[1] || realPath(main) === realPath(require.main.filename))) {

@@ -1,7 +1,7 @@
 import { lstatSync, readFileSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { Channel } from '../channel/channel.js'
-import { connectPeer, type Peer, unixTransport } from '../channel/control-socket.js'
+import { connectPeer, type Peer, unixTransport } from '../channel/peer.js'
 import { controlDirectory, controlSocketPath } from '../channel/rendezvous.js'
 import { Deadline } from '../handover/deadline.js'
 import type { Installation } from '../installation.js'

@@ -108,6 +108,8 @@ export interface Native extends RepairNative, PacketHoldNative {
 
   /** Builds a private loop and checks that libuv's public struct fields are where this binary expects them. Empty string: all is well; else what differs. */
   selfTest(): string
+  /** Whether this is the thread that the process began with, which runs Node's main thread; the others are workers. */
+  isMainThread(): boolean
 }
 
 export interface PeerCredentials {
@@ -199,4 +201,5 @@ export const NATIVE_NAMES = [
   'holdRemove',
   'startKeeper',
   'selfTest',
+  'isMainThread',
 ] as const satisfies readonly (keyof Native)[]

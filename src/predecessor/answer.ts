@@ -1,5 +1,5 @@
-import type { Peer } from '../channel/control-socket.js'
 import type { Message, MessageOf } from '../channel/messages.js'
+import type { Peer } from '../channel/peer.js'
 import type { TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
 import { VERSION } from '../version.js'

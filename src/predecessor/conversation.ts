@@ -1,6 +1,6 @@
 import type { Received } from '../channel/codec.js'
-import type { Peer } from '../channel/control-socket.js'
 import type { Message, MessageOf } from '../channel/messages.js'
+import type { Peer } from '../channel/peer.js'
 import { TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
 import { serverFdOf } from '../native/net-internals.js'

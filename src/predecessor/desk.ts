@@ -1,9 +1,11 @@
-import { ControlSocket, type Peer } from '../channel/control-socket.js'
+import { ControlSocket } from '../channel/control-socket.js'
+import type { Peer } from '../channel/peer.js'
 import { controlDirectory, controlSocketPath } from '../channel/rendezvous.js'
 import { Reserve } from '../channel/reserve.js'
+import { halves } from '../halves.js'
 import type { HandoverReport } from '../handover/report.js'
 import type { Installation } from '../installation.js'
-import { Conversation } from './conversation.js'
+import type { Conversation } from './conversation.js'
 
 /** Somebody in this process who waits for a successor: a reload that has started one. */
 export interface SuccessorWatcher {
@@ -17,7 +19,7 @@ export interface SuccessorWatcher {
 export class Desk {
   readonly reserve = new Reserve()
   readonly #installation: Installation
-  readonly #sockets = new Map<string, ControlSocket>()
+  readonly #sockets = new Map<string, ControlSocket<Peer>>()
   #busyWith: Conversation | undefined
   #watcher: SuccessorWatcher | undefined
 
@@ -37,6 +39,7 @@ export class Desk {
     const socket = new ControlSocket(
       env.native,
       path,
+      (native, fd) => halves().peerOf(native, fd),
       (peer) => this.#socketOnPeer(peer),
       (error) => env.log(`a process that asked for a handover was not answered: ${error.message}`),
       this.reserve,
@@ -102,6 +105,6 @@ export class Desk {
   }
 
   #socketOnPeer(peer: Peer): void {
-    new Conversation(this.#installation, peer)
+    ;new (halves().Conversation)(this.#installation, peer)
   }
 }

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
-import type { Peer } from '../channel/control-socket.js'
 import type { HandoverMode } from '../channel/messages.js'
+import type { Peer } from '../channel/peer.js'
 import { TsunagiError } from '../errors.js'
 import { isAlive } from '../handover/is-alive.js'
 import { type HandoverReport, publishReport, reportLine, Tally } from '../handover/report.js'

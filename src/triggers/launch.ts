@@ -3,7 +3,7 @@ import { once } from 'node:events'
 import { createRequire } from 'node:module'
 import type { Readable } from 'node:stream'
 import { REPORT_FD } from './boot-output.js'
-import type { StartCommand } from './spawn.js'
+import type { StartCommand } from './start-command.js'
 
 /** The new version, just started. Its report is on `child.stdio[REPORT_FD]` until it serves. */
 export interface Launched {

@@ -1,11 +1,11 @@
 import type { ChildProcess } from 'node:child_process'
-import { readFileSync, statSync } from 'node:fs'
 import type { Readable } from 'node:stream'
 import { TsunagiError } from '../errors.js'
 import type { HandoverReport } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import { allRead, collect } from './boot-output.js'
 import { launchChild, launchDetached } from './launch.js'
+import type { StartCommand } from './start-command.js'
 
 export interface ReloadOptions {
   /**
@@ -16,49 +16,6 @@ export interface ReloadOptions {
   env?: 'current' | 'fresh' | NodeJS.ProcessEnv
   /** Milliseconds that the new version may take until it serves. @default 60_000 */
   timeout?: number
-}
-
-/** How this process was started, read at load: a process title overwrites it, and the symbolic link of a release is another one later. */
-export interface StartCommand {
-  readonly args: readonly string[]
-  readonly cwd: string
-  readonly environment: NodeJS.ProcessEnv
-}
-
-/** @note proc(5): cmdline and environ are separated by NUL; Node resolves argv[1] and the working directory, the shell's `PWD` keeps the link. */
-export function readStartCommand(environment: NodeJS.ProcessEnv): StartCommand {
-  const args = initialArguments() ?? [...process.execArgv, ...process.argv.slice(1)]
-  return { args, cwd: shownWorkingDirectory(environment), environment: initialEnvironment() ?? { ...environment } }
-}
-
-/** What only a system with /proc tells: options that Node does not list, and the script as it was called. */
-function initialArguments(): string[] | undefined {
-  try {
-    return readFileSync('/proc/self/cmdline', 'utf8').split('\0').slice(1, -1)
-  } catch {
-    return undefined
-  }
-}
-
-/** @note proc(5): only root may read it where the executable has capabilities (setcap); then what the environment holds at load must do. */
-function initialEnvironment(): NodeJS.ProcessEnv | undefined {
-  try {
-    const entries = readFileSync('/proc/self/environ', 'utf8').split('\0').filter(Boolean)
-    const environment = Object.fromEntries(
-      entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
-    )
-    for (const name of OURS_ALONE) delete environment[name]
-    return environment
-  } catch {
-    return undefined
-  }
-}
-
-export function shownWorkingDirectory({ PWD: shown }: NodeJS.ProcessEnv = process.env): string {
-  const real = process.cwd()
-  if (shown === undefined || !shown.startsWith('/')) return real
-  const [a, b] = [statSync(shown, { throwIfNoEntry: false }), statSync(real)]
-  return a?.ino === b.ino && a.dev === b.dev ? shown : real
 }
 
 /**
@@ -146,9 +103,6 @@ export function failure(reason: string): TsunagiError {
 export function newToken(): string {
   return Buffer.from(crypto.getRandomValues(new Uint8Array(16))).toString('hex')
 }
-
-/** They are about descriptors, or a process, that the next version has others of. */
-const OURS_ALONE = ['TSUNAGI_TOKEN', 'TSUNAGI_REPORT_FD', 'TSUNAGI_SUPERVISOR_FD']
 
 export const NOT_SERVING = 'this process does not serve: it has not taken over yet, or has handed over already'
 /** Behind stdin, stdout, stderr and the report. */

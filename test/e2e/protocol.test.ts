@@ -1,8 +1,9 @@
 import { createServer } from 'node:net'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import type { Received } from '../../src/channel/codec.js'
-import { ControlSocket, connectPeer, type Peer } from '../../src/channel/control-socket.js'
+import { ControlSocket } from '../../src/channel/control-socket.js'
 import { type Message, PROTOCOL } from '../../src/channel/messages.js'
+import { connectPeer, type Peer, peerOf } from '../../src/channel/peer.js'
 import { controlSocketPath } from '../../src/channel/rendezvous.js'
 import { loadBinding } from '../../src/native/binding.js'
 import { Client } from '../helpers/client.js'
@@ -138,7 +139,7 @@ async function meetSuccessor(protocol: number): Promise<{ line: Line; peer: Peer
   onTestFinished(() => void holder.close())
   const own = native as NonNullable<typeof native>
   const met = new Promise<Peer>((resolve, reject) => {
-    const socket = new ControlSocket(own, controlSocketPath(line.directory, address), resolve, reject)
+    const socket = new ControlSocket(own, controlSocketPath(line.directory, address), peerOf, resolve, reject)
     onTestFinished(() => socket.close())
   })
   line.launch({ env: { TSUNAGI_TOKEN: 'its parent is its predecessor' } })

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
-import { readStartCommand } from '../../../src/triggers/spawn.js'
+import { readStartCommand } from '../../../src/triggers/start-command.js'
 
 describe('the working directory of the new version', () => {
   it('is what the shell shows, where a symbolic link leads to the present one', () => {

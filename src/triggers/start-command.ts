@@ -1,0 +1,56 @@
+import { readFileSync, statSync } from 'node:fs'
+
+/** How this process was started, read at load: a process title overwrites it, and the symbolic link of a release is another one later. */
+export interface StartCommand {
+  readonly args: readonly string[]
+  readonly cwd: string
+  readonly environment: NodeJS.ProcessEnv
+}
+
+/** @note proc(5): cmdline and environ are separated by NUL; Node resolves argv[1] and the working directory, the shell's `PWD` keeps the link. */
+export function readStartCommand(environment: NodeJS.ProcessEnv): StartCommand {
+  const args = initialArguments() ?? [...process.execArgv, ...process.argv.slice(1)]
+  const initial = initialEnvironment() ?? { ...environment }
+  return {
+    args,
+    cwd: shownWorkingDirectory(environment),
+    get environment() {
+      return initial instanceof Uint8Array ? parseEnvironment(initial) : initial
+    },
+  }
+}
+
+/** What only a system with /proc tells: options that Node does not list, and the script as it was called. */
+function initialArguments(): string[] | undefined {
+  try {
+    return readFileSync('/proc/self/cmdline', 'utf8').split('\0').slice(1, -1)
+  } catch {
+    return undefined
+  }
+}
+
+/** @note proc(5): only root may read it where the executable has capabilities (setcap); then what the environment holds at load must do. */
+function initialEnvironment(): Buffer | undefined {
+  try {
+    return readFileSync('/proc/self/environ')
+  } catch {
+    return undefined
+  }
+}
+
+function parseEnvironment(bytes: Buffer): NodeJS.ProcessEnv {
+  const entries = bytes.toString().split('\0').filter(Boolean)
+  const environment = Object.fromEntries(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]))
+  for (const name of OURS_ALONE) delete environment[name]
+  return environment
+}
+
+export function shownWorkingDirectory({ PWD: shown }: NodeJS.ProcessEnv = process.env): string {
+  const real = process.cwd()
+  if (shown === undefined || !shown.startsWith('/')) return real
+  const [a, b] = [statSync(shown, { throwIfNoEntry: false }), statSync(real)]
+  return a?.ino === b.ino && a.dev === b.dev ? shown : real
+}
+
+/** They are about descriptors, or a process, that the next version has others of. */
+const OURS_ALONE = ['TSUNAGI_TOKEN', 'TSUNAGI_REPORT_FD', 'TSUNAGI_SUPERVISOR_FD']
