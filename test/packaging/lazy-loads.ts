@@ -2,12 +2,12 @@ import ts from 'typescript'
 
 /**
  * Every place in a JavaScript file where a module or a file could be loaded later than when the file itself is: `import()` anywhere,
- * and `require` inside a function, unless it names a module that is part of Node.
+ * and `require` inside a function, unless it names a module that is part of Node. All of a late file counts as inside one.
  */
-export function lazyLoads(name: string, text: string): string[] {
+export function lazyLoads(name: string, text: string, isLate = false): string[] {
   const file = ts.createSourceFile(name, text, ts.ScriptTarget.Latest, true, ts.ScriptKind.JS)
   const found: string[] = []
-  visit(file, false)
+  visit(file, isLate)
   return found
 
   function visit(node: ts.Node, insideFunction: boolean): void {
