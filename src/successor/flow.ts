@@ -25,7 +25,9 @@ export class Flow {
   }
 
   start(sockets: readonly Socket[]): void {
-    this.#waiting = sockets.concat(this.#waiting)
+    const [unread, others] = [sockets.filter(hasUnread), sockets.filter((socket) => !hasUnread(socket))]
+    for (const socket of unread) releaseFlow(socket)
+    this.#waiting = others.concat(this.#waiting)
     this.#startReadable()
     if (this.#waiting.length <= SLICE) this.finish()
     else this.#schedule()
@@ -57,6 +59,11 @@ export class Flow {
     this.#waiting = waiting.filter((_, index) => !ready.has(index))
     for (const index of ready) releaseFlow(waiting[index] as Socket)
   }
+}
+
+/** What came along has been read: the kernel does not know of it. */
+function hasUnread(socket: Socket): boolean {
+  return socket.readableLength > 0
 }
 
 /** Connections for one turn: about 2 ms. */

@@ -1,11 +1,10 @@
 import { constants } from 'node:os'
 import type { AttachedServer } from '../attached-server.js'
-import { prepareHolders } from '../holders/holders.js'
+import { halves } from '../halves.js'
 import type { Installation } from '../installation.js'
 import { type OnExit, onExitSetting } from '../options.js'
 import type { Drain } from '../predecessor/drain.js'
-import { drainInstead, type Left, leave } from '../predecessor/leave.js'
-import { quiesceAll } from '../predecessor/quiesce.js'
+import type { Left } from '../predecessor/leave.js'
 import { findSupervisor, type Supervisor } from './supervisor.js'
 
 type Asked = NodeJS.Signals | 'shutdown'
@@ -43,7 +42,7 @@ export class ExitTrigger {
     const isRestarted = this.#setting === undefined && this.#supervisor !== undefined
     const wish = asked === 'none' && isRestarted ? 'hold' : asked
     if (wish === 'none') return
-    if (!this.#prepared.has(wish)) prepareHolders(this.#installation, wish)
+    if (!this.#prepared.has(wish)) halves().prepareHolders(this.#installation, wish)
     this.#prepared.add(wish)
     if (this.#removals.length === 0) this.#removals = [this.#gateEmit()]
     if (this.#supervisor) this.#own(this.#supervisor.restartSignal)
@@ -88,10 +87,10 @@ export class ExitTrigger {
     if (wishes.size === 0) return false
     this.#since = env.now()
     const servers = new Set(wishes.keys())
-    quiesceAll(this.#installation, servers, (thaw) => {
-      this.#left = leave(this.#installation, wishes)
+    halves().quiesceAll(this.#installation, servers, (thaw) => {
+      this.#left = halves().leave(this.#installation, wishes)
       if (this.#left === undefined) thaw()
-      this.#pass(asked, () => this.#left?.drain ?? drainInstead(this.#installation, servers))
+      this.#pass(asked, () => this.#left?.drain ?? halves().drainInstead(this.#installation, servers))
     })
     return true
   }
@@ -188,7 +187,7 @@ export class ExitTrigger {
       this.#left?.put.alone?.()
       if (this.#since !== undefined || this.#hasCrashed || this.#installation.gate.isClosed) return
       const wishes = this.#wishes('exit')
-      if (wishes.size > 0) this.#left = leave(this.#installation, wishes)
+      if (wishes.size > 0) this.#left = halves().leave(this.#installation, wishes)
     }
     process.on('uncaughtExceptionMonitor', processOnCrash)
     process.prependListener('exit', processOnExit)

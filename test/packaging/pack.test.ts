@@ -132,7 +132,9 @@ describe('the bundle', () => {
     const lazy = bundle.flatMap((name) => lazyLoads(name, readFileSync(installed('dist', name), 'utf8'), name === LATE))
     // The addon is loaded in a function that forgives its absence; the next test shows that this function has run. boot-done.ts imports the
     // application's main module once more, which is in memory by then.
-    expect(lazy.filter((load) => !load.includes('node-gyp-build') && !load.includes('ownAddon') && !load.endsWith('import(url)'))).toEqual([])
+    expect(lazy.filter((load) => !load.includes('node-gyp-build') && !load.includes('ownAddon') && !load.endsWith('import(url)'))).toEqual(
+      [],
+    )
   })
 
   it('has loaded the addon once it is imported', () => {
