@@ -66,12 +66,18 @@ function whyUnsupported(): string | undefined {
 
 function loadAddon(root: string): Native {
   const require = createRequire(import.meta.url)
-  // What node-gyp-build would find in the published package, in a tenth of its time; any other place is left to it.
-  const libc = existsSync('/etc/alpine-release') ? 'musl' : 'glibc'
-  const ownAddon = join(root, 'prebuilds', `${process.platform}-${process.arch}`, `tsunagi.napi.${libc}.node`)
-  if (existsSync(ownAddon)) return require(ownAddon) as Native
+  const ownAddon = addonOfPackage(root)
+  if (ownAddon) return require(ownAddon) as Native
   const nodeGypBuild = require('node-gyp-build') as (root: string) => Native
   return nodeGypBuild(root)
+}
+
+/** What node-gyp-build finds in the published package, in a tenth of its time. Any other place, and what its variables ask for, is left to it. */
+function addonOfPackage(root: string): string | undefined {
+  if (process.env['LIBC'] ?? process.env['TSUNAGI_PREBUILD']) return undefined
+  const libc = existsSync('/etc/alpine-release') ? 'musl' : 'glibc'
+  const file = join(root, 'prebuilds', `${process.platform}-${process.arch}`, `tsunagi.napi.${libc}.node`)
+  return existsSync(file) ? file : undefined
 }
 
 /** This file runs from src/native/, or bundled from dist/: the package is the nearest folder above that is named so. */

@@ -150,7 +150,6 @@ export class Conversation {
       throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', 'The successor sent "go" without a "prepare".', { phase: 'arm' })
     this.#scope = undefined
     this.#peer.channel.pause()
-    this.#installation.flow.finish() // what came a moment ago from a predecessor of our own
     if (scope.only) setImmediate(() => this.#handOver(scope, () => {}))
     else quiesce(this.#installation, (thaw) => this.#handOver(scope, thaw))
   }
@@ -172,6 +171,7 @@ export class Conversation {
       return this.#abort(error)
     }
     thaw() // what stays here is read again
+    this.#attempts = 0
     this.#settlement.committed(handed)
     this.#listen()
   }
@@ -183,7 +183,7 @@ export class Conversation {
   #abort(error: TsunagiError): void {
     const { channel } = this.#peer
     const isFirst = !this.#settlement.hasCommitted
-    const again = isFirst && ++this.#attempts < MAX_ATTEMPTS && isTransient(error.cause)
+    const again = ++this.#attempts < MAX_ATTEMPTS && isTransient(error.cause)
     const code = (error.cause as { code?: string } | undefined)?.code ?? error.code
     try {
       if (!channel.closed) channel.send({ type: 'abort', code, reason: error.message, again }, { timeoutMs: ABORT_TIMEOUT })
@@ -193,7 +193,8 @@ export class Conversation {
       channel.close(error) // it does not read any more, or has died; what it has is incomplete or was not acked
     }
     if (isFirst && channel.closed) this.#end(error)
-    if (!isFirst) this.#settlement.giveUpRest(error)
+    if (!isFirst && again && !channel.closed) this.#settlement.retry(FIRST_RETRY_MS * 4 ** (this.#attempts - 1))
+    else if (!isFirst) this.#settlement.giveUpRest(error)
     this.#installation.env.log(`${error.message}${again ? ' It will be tried again.' : ''}`)
     this.#installation.emitFailure(error)
   }
@@ -216,6 +217,8 @@ export class Conversation {
 }
 
 const MAX_ATTEMPTS = 4
+/** The first transaction is asked for again by the successor, a later one comes from here. */
+const FIRST_RETRY_MS = 50
 /** A successor that does not take a few bytes within this many milliseconds is stopped, and the server has stood still for long enough. */
 const ABORT_TIMEOUT = 100
 

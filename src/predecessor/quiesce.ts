@@ -10,7 +10,8 @@ import { judge } from './judge.js'
  * Calls `freeze` from a fresh macrotask, with what undoes the quiet if the handover is given up.
  */
 export function quiesce(installation: Installation, freeze: (thaw: () => void) => void): void {
-  const { carried, holds, servers, finder, env } = installation
+  const { carried, flow, holds, servers, finder, env } = installation
+  flow.finish() // what came a moment ago from a predecessor of our own
   const isNeeded = holds.size > 0 && carried.hasServerState([...servers].map(({ server }) => server))
   if (!isNeeded) return void setImmediate(() => freeze(() => {}))
   const sockets = [...finder.find(servers).values()].flat()
@@ -35,7 +36,8 @@ export function quiesce(installation: Installation, freeze: (thaw: () => void) =
  * the others. Where nothing is, `freeze` is called at once, before this returns.
  */
 export function quiesceAll(installation: Installation, servers: ReadonlySet<AttachedServer>, freeze: (thaw: () => void) => void): void {
-  const { finder, env } = installation
+  const { finder, flow, env } = installation
+  flow.finish()
   const found = [...finder.find(servers)].flatMap(([attached, sockets]) => sockets.map((socket) => ({ attached, socket })))
   const busy = new Set(found.filter(isInTheMiddle))
   if (busy.size === 0) return freeze(() => {})

@@ -117,6 +117,13 @@ export class Settlement {
     this.#tally.time(phases)
   }
 
+  /** A later batch ran out of time, or of room: it is due again. */
+  retry(ms: number): void {
+    this.#due.push(...this.#offered)
+    this.#offered = new Set()
+    setTimeout(this.#continue, ms)
+  }
+
   /** A later batch has failed, or the successor is gone: what is left stays here. */
   giveUpRest({ message }: Error): void {
     const rest = [...this.#due.splice(0), ...this.#offered, ...this.#stragglers.giveUp()]

@@ -36,6 +36,18 @@ describe('a rolling handover', () => {
     expect(playing.clients.flatMap(({ seen }) => seen)).toEqual([])
   })
 
+  it('tries a batch again that ran out of its budget, and moves everybody in the end', async () => {
+    const line = await Line.start('rolling.mjs', { env: ROLLING })
+    const clients = await connectMany(line.port, CONNECTIONS)
+    const predecessor = line.current
+    const successor = line.launch({ env: { ...ROLLING, TSUNAGI_FAULT: 'successor-before-ack=stop@2' } })
+    await predecessor.untilSaid('It will be tried again')
+    successor.kill('SIGCONT')
+    expect(await predecessor.until('handover')).toMatchObject({ moved: CONNECTIONS, stayed: [] })
+    expect(await whoServesEach(clients)).toEqual(new Map([[successor.pid, CONNECTIONS]]))
+    expect(await predecessor.exited).toEqual({ code: 0, signal: null })
+  })
+
   it('is refused where server-wide state is carried; the predecessor serves on, and an atomic one succeeds', async () => {
     const line = await Line.start('rolling.mjs', { mode: { carries: true } })
     const clients = await Client.connectMany(3, line.port)
