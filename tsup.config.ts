@@ -175,7 +175,8 @@ export default defineConfig([
     format: 'cjs',
     // import.meta.url of the source, which CommonJS does not have.
     shims: true,
-    esbuildPlugins: [readHalves],
+    noExternal: ['msgpackr'],
+    esbuildPlugins: [pureMsgpackr, readHalves],
     esbuildOptions: compact,
   },
   {
