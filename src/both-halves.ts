@@ -1,6 +1,6 @@
 /* What the rest of the library wants of the code that only a handover runs: see halves.ts. */
 export { peerOf } from './channel/peer.js'
-export { prepareHolders } from './holders/holders.js'
+export { findHeld, prepareHolders } from './holders/holders.js'
 export { PlainInstallation } from './plain-installation.js'
 export { Conversation } from './predecessor/conversation.js'
 export { drainInstead, leave } from './predecessor/leave.js'

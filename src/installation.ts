@@ -2,13 +2,14 @@ import type { Server, Socket } from 'node:net'
 import { AttachedServer } from './attached-server.js'
 import { CarriedState } from './carry/carried-state.js'
 import type { StateDefinition } from './channel/messages.js'
+import { controlDirectory } from './channel/rendezvous.js'
+import { storedSnapshots } from './cold/stored-files.js'
 import { type DatagramKeeper, Datagrams } from './datagrams.js'
 import type { Env } from './env.js'
 import type { TsunagiError } from './errors.js'
 import { halves } from './halves.js'
 import { bootDone } from './handover/boot-done.js'
 import type { HandoverReport } from './handover/report.js'
-import { findHeld } from './holders/holders.js'
 import { Holds } from './holds.js'
 import { Lifecycle, quietTurn } from './lifecycle.js'
 import { type ListenerKeeper, startAccepting, wrapListen } from './listener.js'
@@ -193,7 +194,9 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   /** What a holder has for this address, which is taken over as soon as this process is ready. */
   #findHeld(attached: AttachedServer, isTaken: boolean): HeldSession | undefined {
     const known = this.#heldSessions.find(({ held }) => held.bequest.listeners.some(({ key }) => key === attached.key))
-    const held = known ? undefined : findHeld(this, attached.key, isTaken)
+    // Most starts find nothing on disk, and need no more than to have looked.
+    const mayBe = !known && (isTaken || storedSnapshots(controlDirectory(this.env.environment)).length > 0)
+    const held = mayBe ? halves().findHeld(this, attached.key, isTaken) : undefined
     const session = known ?? (held && { held, claimed: new Map<string, AttachedServer>() })
     session?.claimed.set(attached.key, attached)
     if (session === undefined || known) return session

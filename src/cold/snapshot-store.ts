@@ -1,31 +1,10 @@
-import { closeSync, fstatSync, fsyncSync, openSync, readdirSync, readFileSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, fstatSync, fsyncSync, openSync, readFileSync, readSync, renameSync, rmSync, writeSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { addressName } from '../channel/rendezvous.js'
 import { TsunagiError } from '../errors.js'
 import type { SnapshotBody, SnapshotHead } from './snapshot-data.js'
 import { decodeBody, decodeHead, encodeBody, encodeHead, type ReadHead } from './snapshot-format.js'
-
-/**
- * Where snapshots lie: beside the control sockets, in a directory that is ours alone. A file is in one of four states, and its name says in which:
- *
- *   .partial    a process is saving, or died over it: its head says what it holds
- *   .snapshot   complete and durable; the next start of the address claims it
- *   .claimed    a process is restoring, or died over it before it had brought a single connection to life
- *   .spent      it has: nothing is ever restored from it again, and what it holds is about to be released
- */
-export type SnapshotState = (typeof STATES)[number]
-
-export interface StoredSnapshot {
-  readonly path: string
-  readonly state: SnapshotState
-}
-
-export function storedSnapshots(directory: string): StoredSnapshot[] {
-  return readdirSync(directory).flatMap((name) => {
-    const state = STATES.find((state) => name.endsWith(`.${state}`))
-    return state ? [{ path: join(directory, name), state }] : []
-  })
-}
+import type { StoredSnapshot } from './stored-files.js'
 
 /** Where the process that listens at `key` in this network namespace saves. */
 export function snapshotPath(directory: string, key: string): string {
@@ -218,6 +197,5 @@ function syncDirectory(directory: string): void {
   }
 }
 
-const STATES = ['partial', 'snapshot', 'claimed', 'spent'] as const
 /** @note read(2) and write(2) move at most 0x7ffff000 bytes at once. */
 const LARGEST_READ = 1 << 30

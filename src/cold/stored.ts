@@ -5,7 +5,8 @@ import { repairPowers } from '../native/repair-powers.js'
 import { type HeldPackets, holdPackets, releasePackets } from './held-packets.js'
 import { leaveRepairMode, remake, unmake } from './remake.js'
 import type { SnapshotHead } from './snapshot-data.js'
-import { Claim, isInWork, readHead, removeSnapshot, type StoredSnapshot, snapshotPath, storedSnapshots } from './snapshot-store.js'
+import { Claim, isInWork, readHead, removeSnapshot, snapshotPath } from './snapshot-store.js'
+import { type StoredSnapshot, storedSnapshots } from './stored-files.js'
 import { resetPeers } from './wake.js'
 
 /** A snapshot that may be restored, whose packets are held anew. */

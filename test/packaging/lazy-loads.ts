@@ -27,4 +27,4 @@ function isLoad(call: ts.CallExpression, insideFunction: boolean): boolean {
 }
 
 /** `require` under the names that esbuild gives it, and what `createRequire(…)` returns, called at once. */
-const REQUIRE = /^(__)?require\d*$|createRequire\)?\(/
+const REQUIRE = /^(__)?require\d*$|createRequire\)?\([^()]*\)$/

@@ -2,7 +2,8 @@ import { chmodSync, chownSync, existsSync, mkdtempSync, readdirSync, rmSync, sta
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { Claim, isInWork, readHead, SnapshotWriter, startTimeOf, storedSnapshots } from '../../../src/cold/snapshot-store.js'
+import { Claim, isInWork, readHead, SnapshotWriter, startTimeOf } from '../../../src/cold/snapshot-store.js'
+import { storedSnapshots } from '../../../src/cold/stored-files.js'
 import { describePrivileged } from '../../helpers/privileged.js'
 import { aBody, aHead, FILE } from './a-snapshot.js'
 
