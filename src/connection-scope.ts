@@ -2,8 +2,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http'
 import { Socket } from 'node:net'
 import { socketUnder } from './protocols/websocket/ws.js'
 
-/** What stands for a connection: its socket, a request or a response on it, or a WebSocket of any copy of `ws`. */
-export type ConnectionScope = Socket | { readonly socket: Socket | null } | WebSocketLike
+/** What stands for a connection: its socket, a request or a response on it, a WebSocket of any copy of `ws`, or a socket of socket.io. */
+export type ConnectionScope = Socket | { readonly socket: Socket | null } | WebSocketLike | SocketIoLike
 
 /** A WebSocket of `ws`, as far as it is public. */
 export interface WebSocketLike {
@@ -11,11 +11,20 @@ export interface WebSocketLike {
   terminate(): void
 }
 
+/** A socket of socket.io, as far as it is public. */
+export interface SocketIoLike {
+  readonly conn: { readonly transport: object }
+}
+
 /** The socket of a connection, whatever stands for it; `undefined` where nothing does. */
 export function socketOf(scope: unknown): Socket | undefined {
   if (scope instanceof Socket) return scope
   const socket = (scope as { socket?: unknown } | null | undefined)?.socket
-  return socket instanceof Socket ? socket : socketUnder(scope)
+  if (socket instanceof Socket) return socket
+  return (
+    socketUnder(scope) ??
+    socketUnder((scope as { conn?: { transport?: { socket?: unknown } } } | null | undefined)?.conn?.transport?.socket)
+  )
 }
 
 /** The request where a request or its response stands for the connection. */

@@ -13,6 +13,8 @@ export class Resumption {
   /** Of protocols that discard in their own way: how to end that, until their handler has returned. */
   readonly #unmutes = new WeakMap<Socket, () => void>()
 
+  #passEnds: (() => void)[] | undefined
+
   /** Whether `socket` came from a predecessor. Its writes count from now on, and its application knows of handovers. */
   ask(socket: Socket): boolean {
     this.#asked.add(socket)
@@ -23,6 +25,12 @@ export class Resumption {
 
   hasAsked(socket: Socket): boolean {
     return this.#asked.has(socket)
+  }
+
+  /** Calls back once the handlers of this synchronous pass have all been run; outside of one it does nothing, and is false. */
+  onPassEnd(callback: () => void): boolean {
+    this.#passEnds?.push(callback)
+    return this.#passEnds !== undefined
   }
 
   /** Calls back if the application asks. */
@@ -55,10 +63,13 @@ export class Resumption {
     prototype.destroySoon = function mutedDestroySoon(this: Socket) {
       if (this !== self.#muted) Reflect.apply(destroySoon, this, [])
     }
+    this.#passEnds = []
     try {
       pass()
     } finally {
       this.#muted = undefined
+      for (const callback of this.#passEnds) callback()
+      this.#passEnds = undefined
       for (const [name, descriptor] of own) {
         if (descriptor) Object.defineProperty(prototype, name, descriptor)
         else delete (prototype as Partial<Socket>)[name]

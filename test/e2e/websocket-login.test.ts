@@ -6,7 +6,10 @@ describe('an app that learns from the first message who a client is', () => {
   it('keeps what it carries for a WebSocket, and without TSUNAGI_MOVE', async () => {
     const line = await startPlain('login.mjs', { mode: { carry: true } })
     const [ada, bob] = await Promise.all(['ada', 'bob'].map(() => WebSocketClient.connect(line.port)))
-    for (const [client, name] of [[ada, 'ada'], [bob, 'bob']] as const) {
+    for (const [client, name] of [
+      [ada, 'ada'],
+      [bob, 'bob'],
+    ] as const) {
       expect(await client?.message()).toBe('who are you?')
       expect(await client?.ask(name)).toBe(`hello ${name}`)
     }

@@ -8,6 +8,7 @@ import type { Env } from '../../env.js'
 import type { Resumption } from '../../successor/resumption.js'
 import type { Arrival } from '../protocol.js'
 import { replay, swallowHead } from '../replay.js'
+import type { Beginning, Dialect } from './dialect.js'
 import { prepareInflating } from './inflating.js'
 import { Muting } from './mute.js'
 import { AgreedDeflate } from './permessage-deflate.js'
@@ -34,7 +35,7 @@ export class Adoptions {
     return this.#waiting.has(socket)
   }
 
-  begin(arrival: Arrival, state: WebSocketState): void {
+  begin(arrival: Arrival, state: WebSocketState, dialect: Dialect | undefined): void {
     const { socket } = arrival
     this.#waiting.set(
       socket,
@@ -45,9 +46,10 @@ export class Adoptions {
       if (line.startsWith('HTTP/1.1 101 ')) countAsWritten(socket, head.length)
       else this.#refuse(socket, line)
     })
-    onWebSocket(socket, (ws) => this.#meet(socket, ws, state))
+    const beginning = dialect?.begin(state.dialect?.state, state.request)
+    onWebSocket(socket, (ws) => this.#meet(socket, ws, state, beginning))
     try {
-      replay(arrival, state.request, () => {})
+      replay(arrival, beginning?.request ?? state.request, (message) => beginning?.received(message))
     } catch (error) {
       unswallow()
       this.#refuse(socket, (error as Error).message)
@@ -61,6 +63,14 @@ export class Adoptions {
     socket.end(SERVICE_RESTART_FRAME)
   }
 
+  /** From here it is the application's, and what has waited for that happens. */
+  #settle(socket: Socket, ws: WebSocketInternals): void {
+    holdUntilHeard(socket, ws)
+    const tasks = this.#waiting.get(socket) ?? []
+    this.#waiting.delete(socket)
+    for (const task of tasks) task(ws)
+  }
+
   /** Does something to the WebSocket on `socket`, once its application has it. */
   whenAdopted(socket: Socket, task: Task): boolean {
     const tasks = this.#waiting.get(socket)
@@ -69,19 +79,23 @@ export class Adoptions {
   }
 
   /** Within the application's handleUpgrade: the WebSocket is made, and nobody has it yet. */
-  #meet(socket: Socket, ws: WebSocketInternals, state: WebSocketState): void {
+  #meet(socket: Socket, ws: WebSocketInternals, state: WebSocketState, beginning: Beginning | undefined): void {
     agree(ws, state)
+    const settled = beginning?.meet(ws)
     const unmute = () => this.#muting.end(ws._sender)
-    if (!this.#resumption.hasAsked(socket)) this.#muting.begin(ws._sender)
+    const isAlone = this.#resumption.onPassEnd(unmute)
+    if (!this.#resumption.hasAsked(socket)) this.#muting.begin(ws._sender, isAlone)
     this.#resumption.onAsk(socket, unmute)
     const { closing } = state
     if (closing) ws.once('open', () => expectClose(ws, closing.left)) // said before the application has it
     const handlerOnReturn = once(() => {
-      unmute()
-      holdUntilHeard(socket, ws)
-      const tasks = this.#waiting.get(socket) ?? []
-      this.#waiting.delete(socket)
-      for (const task of tasks) task(ws)
+      if (!isAlone) unmute()
+      if (settled === undefined) return this.#settle(socket, ws)
+      socket.pause()
+      void settled.then(() => {
+        socket.resume()
+        this.#settle(socket, ws)
+      })
     })
     // Whichever is first: ticks are where it was called by an event, before anything is read; microtasks where it was called by one.
     process.nextTick(handlerOnReturn)

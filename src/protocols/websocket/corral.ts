@@ -13,15 +13,17 @@ export class Corral {
   readonly acts: Act[] = []
   readonly #ws: WebSocketInternals
   readonly #socket: Socket
+  readonly #obstacleAbove: () => unknown
   readonly #onQuiescent: () => void
   #timer: NodeJS.Timeout | undefined
   #undivert: (() => void) | undefined
   #closedAt = 0
 
-  /** Calls back when the WebSocket is quiescent, perhaps more than once: it opens now and then if it does not move. */
-  constructor(ws: WebSocketInternals, socket: Socket, onQuiescent: () => void) {
+  /** What is spoken on it may need to go on for a while: `obstacleAbove`. Calls back when the WebSocket is quiescent, perhaps more than once: it opens now and then if it does not move. */
+  constructor(ws: WebSocketInternals, socket: Socket, obstacleAbove: () => unknown, onQuiescent: () => void) {
     this.#ws = ws
     this.#socket = socket
+    this.#obstacleAbove = obstacleAbove
     this.#onQuiescent = onQuiescent
     this.#look()
   }
@@ -46,7 +48,7 @@ export class Corral {
     if (this.#undivert && Date.now() - this.#closedAt > LONGEST_MS) {
       this.open()
       next = LONGEST_MS
-    } else if (this.#undivert === undefined && !endsByItself(this.#ws)) this.#close()
+    } else if (this.#undivert === undefined && !endsByItself(this.#ws) && !this.#obstacleAbove()) this.#close()
     if (this.#undivert && isQuiescent(this.#ws)) {
       this.#onQuiescent()
       next = LONGEST_MS

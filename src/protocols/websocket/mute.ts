@@ -1,6 +1,6 @@
 /**
  * What a re-run 'connection' handler sends before it returns is discarded: its greeting, and what it tells all the others of somebody who has been here
- * all the time. Handlers run one after another, so while one is at work nothing that its copy of `ws` sends is meant.
+ * all the time. Frames that are compressed already go out in any case: what one refers to another must not miss.
  */
 import { acknowledge, override } from './sender.js'
 import type { Sender } from './ws.js'
@@ -9,25 +9,17 @@ export class Muting {
   /** How to end it, by what the senders of one copy of `ws` have in common. */
   readonly #copies = new Map<Sender, () => void>()
 
-  begin(sender: Sender): void {
+  /** `isAlone`: until its end nothing but such handlers runs. Else others may send in between, who are told from them by their stack. */
+  begin(sender: Sender, isAlone: boolean): void {
     const prototype = Object.getPrototypeOf(sender) as Sender
     if (this.#copies.has(prototype)) return
-    const discard = (...args: unknown[]) => acknowledge(args)
-    const { close } = prototype
-    const methods = { send: discard, ping: discard, pong: discard, sendFrame: discard }
-    let undo = override(prototype, methods)
-    const undoClose = override(prototype, {
-      // A handler that closes decides anew: one that always closes has done so before, and its WebSocket came as closing.
-      close(this: Sender, ...args: unknown[]) {
-        undo()
-        Reflect.apply(close, this, args)
-        undo = override(prototype, methods)
-      },
-    })
-    this.#copies.set(prototype, () => {
-      undo()
-      undoClose()
-    })
+    const discarding = (original: (...args: never[]) => void) =>
+      function discardUnlessOthers(this: Sender, ...args: unknown[]) {
+        if (isAlone || isWithinUpgrade()) acknowledge(args)
+        else Reflect.apply(original, this, args)
+      }
+    const { send, ping, pong } = prototype
+    this.#copies.set(prototype, override(prototype, { send: discarding(send), ping: discarding(ping), pong: discarding(pong) }))
   }
 
   /** A second call does nothing. */
@@ -37,3 +29,18 @@ export class Muting {
     this.#copies.delete(prototype)
   }
 }
+
+/** Whether a 'connection' handler is what is running. @note `ws` calls it from within its method of this name, which is never called when no upgrade is. */
+function isWithinUpgrade(): boolean {
+  const { stackTraceLimit, prepareStackTrace } = Error
+  Error.stackTraceLimit = Number.POSITIVE_INFINITY
+  Error.prepareStackTrace = (_error, sites) => sites.some((site) => site.getMethodName() === UPGRADE || site.getFunctionName() === UPGRADE)
+  try {
+    return (new Error('') as { stack?: unknown }).stack === true
+  } finally {
+    Error.stackTraceLimit = stackTraceLimit
+    Error.prepareStackTrace = prepareStackTrace
+  }
+}
+
+const UPGRADE = 'completeUpgrade'

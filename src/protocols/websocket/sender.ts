@@ -2,7 +2,7 @@
  * What is still sent on a WebSocket that has moved, or is about to, as what the application meant: it goes to the successor as that. Its own methods
  * are put on one sender, and taken away again to undo it.
  */
-import { type Callback, READY_STATE, type SendOptions, setClosing, type WebSocketInternals } from './ws.js'
+import { type Callback, deflateOf, READY_STATE, type SendOptions, setReadyState, type WebSocketInternals } from './ws.js'
 
 /** What an application does to a WebSocket, as plain data. */
 export type Act =
@@ -11,9 +11,17 @@ export type Act =
   | { readonly act: 'close'; readonly code: number | undefined; readonly data: Uint8Array }
   | { readonly act: 'terminate' }
 
-/** Gives everything that the application does from now on to `take`. Returns how to undo that. */
-export function divert(ws: WebSocketInternals, take: (act: Act) => void): () => void {
+/**
+ * Gives everything that the application does from now on to `take`. Returns how to undo that. While something is being compressed its frames have to
+ * go out, and only callers such as engine.io make frames themselves, and they only where nothing is compressed: `frames` says whether those are taken.
+ */
+export function divert(ws: WebSocketInternals, take: (act: Act) => void, frames = deflateOf(ws) === undefined): () => void {
+  const sendFrame = (list: Uint8Array[], callback?: Callback) => {
+    take(frameAsAct(Buffer.concat(list)))
+    acknowledge([callback])
+  }
   const undoSender = override(ws._sender, {
+    ...(frames && { sendFrame }),
     send(data: unknown, { binary, compress, fin }: SendOptions, callback?: Callback) {
       const act = { act: 'send', binary: binary === true, compress: compress !== false, fin: fin !== false } as const
       withBytes(data, (bytes) => take({ ...act, data: bytes }))
@@ -27,25 +35,27 @@ export function divert(ws: WebSocketInternals, take: (act: Act) => void): () => 
       withBytes(data, (bytes) => take({ act: 'pong', data: bytes }))
       acknowledge([callback])
     },
-    sendFrame(list: Uint8Array[], callback?: Callback) {
-      take(frameAsAct(Buffer.concat(list)))
-      acknowledge([callback])
-    },
   })
+  let hasClosed = false
+  const close = () => {
+    hasClosed ||= ws.readyState === READY_STATE.open
+    setReadyState(ws, READY_STATE.closing)
+  }
   const undoWebSocket = override(ws, {
     close(code?: number, data?: string | Uint8Array) {
       if (ws.readyState !== READY_STATE.open) return
-      setClosing(ws)
+      close()
       take({ act: 'close', code, data: bytesOf(data ?? '') ?? NOTHING })
     },
     terminate() {
-      setClosing(ws)
+      close()
       take({ act: 'terminate' })
     },
   })
   return () => {
     undoSender()
     undoWebSocket()
+    if (hasClosed) setReadyState(ws, READY_STATE.open) // whoever has taken it does it
   }
 }
 

@@ -14,6 +14,8 @@ export interface WebSocketState {
   readonly deflate: DeflateState | null
   /** This side has sent its close frame and waits for the other's; milliseconds that it still waits. */
   readonly closing: { readonly left: number } | null
+  /** What is spoken on it by a library that knows its clients otherwise than by their request. */
+  readonly dialect: { readonly name: string; readonly state: unknown } | null
   /** What the application has sent while the connection was about to move. */
   readonly acts: readonly Act[]
 }
@@ -26,13 +28,14 @@ export interface DeflateState {
 /** `state` as another process has sent it, checked as far as the restore relies on it; `undefined` where it is something else. */
 export function readState(state: unknown): WebSocketState | undefined {
   if (!isObject(state)) return undefined
-  const { request, subprotocol, deflate, closing, acts } = state
+  const { request, subprotocol, deflate, closing, dialect, acts } = state
   const isDeflate =
     deflate === null ||
     (isObject(deflate) && isObject(deflate['params']) && isBytes(deflate['window']) && deflate['window'].length <= MAX_WINDOW)
   const isClosing = closing === null || (isObject(closing) && typeof closing['left'] === 'number')
+  const isDialect = dialect === null || (isObject(dialect) && typeof dialect['name'] === 'string')
   const areActs = Array.isArray(acts) && acts.every((act) => isObject(act) && typeof act['act'] === 'string')
-  const isWhole = isRequestHead(request) && typeof subprotocol === 'string' && isDeflate && isClosing && areActs
+  const isWhole = isRequestHead(request) && typeof subprotocol === 'string' && isDeflate && isClosing && isDialect && areActs
   return isWhole ? (state as unknown as WebSocketState) : undefined
 }
 

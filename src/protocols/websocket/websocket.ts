@@ -14,8 +14,10 @@ import {
   type Protocol,
   type ProtocolSnapshot,
 } from '../protocol.js'
+import { SocketIoDialect } from '../socketio/socketio.js'
 import { Adoptions } from './adopt.js'
 import { Corral } from './corral.js'
+import type { Dialect } from './dialect.js'
 import { inflatedOf, prepareInflating } from './inflating.js'
 import { obstacleOfWebSocket } from './quiescence.js'
 import { receivedPart } from './received-part.js'
@@ -34,15 +36,19 @@ export class WebSocketProtocol implements Protocol {
   readonly name = 'websocket'
   readonly kind = 'ws'
   readonly #adoptions: Adoptions
+  readonly #dialects: readonly Dialect[]
   readonly #corrals = new WeakMap<Socket, Corral>()
 
   constructor(env: Pick<Env, 'log'>, resumption: Resumption) {
+    this.#dialects = [new SocketIoDialect(env, resumption)]
     this.#adoptions = new Adoptions(env, resumption)
   }
 
   /** A WebSocket has to be known from its request on. */
   attend({ kind, server }: AttachedServer): () => void {
-    return kind === 'http' ? noticeUpgrades(server, (request, socket) => this.#serverOnUpgrade(request, socket)) : () => {}
+    if (kind !== 'http') return () => {}
+    for (const dialect of this.#dialects) dialect.prepare()
+    return noticeUpgrades(server, (request, socket) => this.#serverOnUpgrade(request, socket))
   }
 
   knows(socket: Socket): boolean {
@@ -54,7 +60,13 @@ export class WebSocketProtocol implements Protocol {
     if (obstacle) return obstacle
     if (upgradeOf(socket) === undefined) return { reason: 'its request to upgrade was not seen', passes: false }
     const ws = webSocketOn(socket)
-    return ws ? obstacleOfWebSocket(ws) : { reason: 'its WebSocket has closed', passes: false }
+    if (ws === undefined) return { reason: 'its WebSocket has closed', passes: false }
+    return obstacleOfWebSocket(ws) ?? this.#dialectOf(ws)?.obstacleOf(ws)
+  }
+
+  #dialectOf(ws: WebSocketInternals): Dialect | undefined {
+    const request = upgradeOf(ws._socket as Socket)
+    return request && this.#dialects.find((dialect) => dialect.speaks(ws, request))
   }
 
   /** Its end leaves the corral as it is: it opens when the connection drains or comes back, or after a moment by itself. */
@@ -63,7 +75,15 @@ export class WebSocketProtocol implements Protocol {
     const ws = webSocketOn(socket)
     if (ws === undefined) return () => {}
     let isWatched = true
-    this.#corrals.set(socket, new Corral(ws, socket, () => isWatched && onPassed()))
+    this.#corrals.set(
+      socket,
+      new Corral(
+        ws,
+        socket,
+        () => this.#dialectOf(ws)?.obstacleOf(ws),
+        () => isWatched && onPassed(),
+      ),
+    )
     return () => {
       isWatched = false
     }
@@ -79,12 +99,16 @@ export class WebSocketProtocol implements Protocol {
     const ws = webSocketOn(socket) as WebSocketInternals
     const deflate = deflateOf(ws)
     const inflated = deflate && inflatedOf(deflate)
+    const dialect = this.#dialectOf(ws)
+    const acts = this.#corrals.get(socket)?.acts ?? []
+    const isClosing = ws.readyState === READY_STATE.closing && !acts.some(({ act }) => act === 'close' || act === 'terminate')
     const state: WebSocketState = {
       request: upgradeOf(socket) as WebSocketState['request'],
       subprotocol: ws.protocol,
       deflate: deflate ? { params: { ...deflate.params }, window: inflated?.window ?? NOTHING } : null,
-      closing: ws.readyState === READY_STATE.closing ? { left: closeTimeLeft(ws) } : null,
-      acts: this.#corrals.get(socket)?.acts ?? [],
+      closing: isClosing ? { left: closeTimeLeft(ws) } : null,
+      dialect: dialect ? { name: dialect.name, state: dialect.snapshot(ws) } : null,
+      acts,
     }
     return { state, held: receivedPart(ws._receiver, inflated?.fragments) }
   }
@@ -95,28 +119,38 @@ export class WebSocketProtocol implements Protocol {
     stopCloseTimer(ws)
     const corral = this.#corrals.get(socket)
     corral?.leave()
-    const undivert = divert(ws, (act) => {
+    const left = this.#dialectOf(ws)?.leave(ws)
+    const passOn = (act: Act) => {
       const { data, ...detail } = { data: NOTHING, ...act }
       late.late('write', data, detail)
-    })
+    }
+    const undivert = divert(ws, passOn, true)
     return {
       socketSink: DISCARD, // only `ws` writes there, and it is diverted before
       takeBack() {
         undivert()
         if (closing !== undefined) expectClose(ws, closing)
+        left?.takeBack()
         corral?.open()
       },
-      letGo() {},
+      letGo() {
+        left?.letGo()
+      },
     }
   }
 
   refuse(state: unknown, attached: AttachedServer | undefined): string | undefined {
-    if (readState(state) === undefined) return 'its state is not that of a WebSocket'
+    const { dialect } = readState(state) ?? {}
+    if (dialect === undefined) return 'its state is not that of a WebSocket'
+    if (dialect && this.#named(dialect.name) === undefined) return `it speaks ${dialect.name}, which this version does not know`
+    const flaw = dialect && this.#named(dialect.name)?.refuse(dialect.state)
+    if (flaw) return flaw
     return attached?.server.listenerCount('upgrade') ? undefined : 'its server does not upgrade connections here'
   }
 
   adopt(arrival: Arrival, state: unknown): void {
-    this.#adoptions.begin(arrival, readState(state) as WebSocketState)
+    const read = readState(state) as WebSocketState
+    this.#adoptions.begin(arrival, read, read.dialect ? this.#named(read.dialect.name) : undefined)
   }
 
   late(socket: Socket, { data, detail }: LateAct): void {
@@ -124,6 +158,10 @@ export class WebSocketProtocol implements Protocol {
     if (this.#adoptions.whenAdopted(socket, (ws) => perform(ws, act))) return
     const ws = webSocketOn(socket)
     if (ws) perform(ws, act)
+  }
+
+  #named(name: string): Dialect | undefined {
+    return this.#dialects.find((dialect) => dialect.name === name)
   }
 
   #serverOnUpgrade(request: IncomingMessage, socket: Socket): void {

@@ -126,14 +126,14 @@ export function setSubprotocol(ws: WebSocketInternals, subprotocol: string): voi
   setProperty(ws, 'protocol', subprotocol)
 }
 
-export function setClosing(ws: WebSocketInternals): void {
-  setProperty(ws, 'readyState', READY_STATE.closing)
+export function setReadyState(ws: WebSocketInternals, state: number): void {
+  setProperty(ws, 'readyState', state)
 }
 
 /** This side has sent its close frame: what is left is to wait for the other's, at most `left` ms. @note lib/websocket.js `setCloseTimer`. */
 export function expectClose(ws: WebSocketInternals, left: number): void {
   const socket = ws._socket as Socket
-  setClosing(ws)
+  setReadyState(ws, READY_STATE.closing)
   ws._closeFrameSent = true
   ws._closeTimer = setTimeout(() => socket.destroy(), left)
 }
