@@ -79,9 +79,7 @@ function listenOrInherit(attached: AttachedServer, keeper: ListenerKeeper, wante
     const kind = isPath(wanted) ? pipeConstructor() : tcpConstructor()
     const given = inherited === undefined ? keeper.activated?.(attached) : undefined
     if (given !== undefined) {
-      setServerHandle(server, adoptListener(kind, given))
-      proceed(attempt)
-      return noteListening(attached, keeper, wanted)
+      return listenOnFree(attached, keeper, wanted, adoptListener(kind, given), () => proceed(attempt))
     }
     if (inherited === undefined) {
       attached.key = ''

@@ -52,7 +52,7 @@ export class ExitTrigger {
   }
 
   /** Whoever has started this process starts it again, and has its own way to keep what is held meanwhile. */
-  restartsBy(supervisor: Supervisor): void {
+  restartsBy(supervisor: Supervisor | undefined): void {
     this.#supervisor = supervisor
     this.watch()
   }

@@ -87,22 +87,13 @@ export class Systemd {
   async #sayServing(): Promise<void> {
     const installation = this.#installation
     await installation.whenServing()
-    const { generation, servers } = installation
-    this.notify(['READY=1', `MAINPID=${process.pid}`, `STATUS=serving, generation ${generation}`])
+    this.notify(['READY=1', `MAINPID=${process.pid}`, `STATUS=serving, generation ${installation.generation}`])
     for (const { name, fd } of this.given.takeUnclaimed()) {
       installation.env.log(`what systemd's store had as ${name} is not listened on any more, and is closed`)
       this.remove(name)
       installation.env.native.closeFds(Int32Array.of(fd))
     }
-    this.hasStore = await this.#tryStore()
-    if (this.hasStore) {
-      for (const attached of servers) this.storeListener(attached)
-      installation.exit.restartsBy({ name: 'systemd', restartSignal: 'SIGTERM' })
-    } else if (generation === 1) {
-      installation.env.log(
-        "systemd's descriptor store is off or full: `systemctl reload` keeps every connection, `systemctl restart` closes them. FileDescriptorStoreMax=16 in the unit turns it on.",
-      )
-    }
+    await this.#findStore()
   }
 
   #pingWatchdog(): void {
@@ -168,19 +159,40 @@ export class Systemd {
     })
   }
 
-  /** One end of a socket pair is put there: the other end hears if it is not taken. */
-  async #tryStore(): Promise<boolean> {
-    const { native } = this.#installation.env
-    const [near, far] = native.socketPair()
-    try {
-      this.notifyOrThrow(['FDSTORE=1', `FDNAME=${OURS}try`, 'FDPOLL=0'], [far])
-      native.closeFds(Int32Array.of(far))
-      await this.barrier()
-      return native.pollReadable(Int32Array.of(near), 0).length === 0
-    } finally {
+  /** Since 254 the environment tells. Before, one end of a socket pair is put there: the other end hears if it is not taken. */
+  async #findStore(): Promise<void> {
+    const { env } = this.#installation
+    if (this.places !== undefined) return this.#useStore(this.places > 0)
+    const [near, far] = env.native.socketPair()
+    this.notifyOrThrow(['FDSTORE=1', `FDNAME=${OURS}try`, 'FDPOLL=0'], [far])
+    env.native.closeFds(Int32Array.of(far))
+    await this.barrier()
+    this.#useStore(env.native.pollReadable(Int32Array.of(near), 0).length === 0)
+    // A version that closes what it does not take a little later is one that would have told.
+    const watcher = env.native.watch(near, () => settle(false))
+    const timer = setTimeout(() => settle(true), LATE_MS).unref()
+    watcher.unref()
+    const settle = (isTaken: boolean) => {
+      clearTimeout(timer)
+      watcher.close()
+      env.native.closeFds(Int32Array.of(near))
+      if (!isTaken && this.hasStore) this.#useStore(false)
       this.remove(`${OURS}try`)
-      native.closeFds(Int32Array.of(near))
     }
+  }
+
+  /** How many places the store has, where systemd says so. */
+  get places(): number | undefined {
+    const { FDSTORE } = this.#installation.env.environment
+    return FDSTORE === undefined ? undefined : Number(FDSTORE) || 0
+  }
+
+  #useStore(isOn: boolean): void {
+    const { servers, exit, generation, env } = this.#installation
+    this.hasStore = isOn
+    exit.restartsBy(isOn ? { name: 'systemd', restartSignal: 'SIGTERM' } : undefined)
+    if (isOn) for (const attached of servers) this.storeListener(attached)
+    else if (generation === 1) env.log(STORE_IS_OFF)
   }
 }
 
@@ -203,4 +215,8 @@ function isInSameGroup(pid: number): boolean {
   }
 }
 
+const STORE_IS_OFF =
+  "systemd's descriptor store is off or full: `systemctl reload` keeps every connection, `systemctl restart` closes them. FileDescriptorStoreMax=16 in the unit turns it on."
+/** Milliseconds; the barrier does not wait for what systemd closes in the background. */
+const LATE_MS = 2_000
 const SUCCESSOR = 'TSUNAGI_SYSTEMD_SUCCESSOR'

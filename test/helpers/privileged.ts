@@ -1,4 +1,5 @@
 import { spawnSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import { describe, it } from 'vitest'
 
 /**
@@ -43,7 +44,7 @@ function announceSkip(title: string, privilege: Privilege, reason: string): stri
 }
 
 function attempt(command: string, ...args: string[]): Probe {
-  const { status, error, stderr } = spawnSync(command, args, { encoding: 'utf8', timeout: 10_000 })
+  const { status, error, stderr } = spawnSync(command, args, { encoding: 'utf8', timeout: 60_000 })
   if (status === 0) return { ok: true }
   const outcome = error?.message ?? (stderr.trim().split('\n').at(-1) || `exit code ${status}`)
   return { ok: false, reason: `${[command, ...args].join(' ')}: ${outcome}` }
@@ -85,6 +86,11 @@ const attempts = {
       '/run',
     )
     return namespaces.ok ? attempt('/lib/systemd/systemd', '--version') : namespaces
+  },
+  /** The same, and systemd 254, which comes from Debian's mirror. */
+  'systemd-254': (): Probe => {
+    const older = attempts.systemd()
+    return older.ok ? attempt('bash', fileURLToPath(new URL('../systemd/unpack-254.sh', import.meta.url))) : older
   },
   /** CAP_NET_ADMIN in the network namespace the tests run in. */
   'net-admin': (): Probe => attempt('python3', '-c', ENTER_REPAIR_MODE),

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { onTestFinished } from 'vitest'
 import { temporaryDirectory } from './process.js'
@@ -19,7 +19,8 @@ export class SystemdBox {
     this.#pid = pid
   }
 
-  static async boot(): Promise<SystemdBox> {
+  /** With `usr`, the tree of another systemd is laid over /usr. */
+  static async boot(usr = ''): Promise<SystemdBox> {
     const directory = temporaryDirectory()
     writeUnits(join(directory, 'units'))
     const inner = join(directory, 'inner.sh')
@@ -29,7 +30,7 @@ export class SystemdBox {
     mkdirSync(group)
     const script = `echo $$ > ${group}/cgroup.procs; exec unshare --pid --mount --uts --ipc --cgroup --fork --kill-child ${inner}`
     const unshare = spawn('sh', ['-c', script], {
-      env: { ...process.env, UNITS: join(directory, 'units') },
+      env: { ...process.env, UNITS: join(directory, 'units'), OVER_USR: usr },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     const said: string[] = []
@@ -53,6 +54,7 @@ export class SystemdBox {
   }
 
   async install(name: string, text: string): Promise<void> {
+    mkdirSync(dirname(join(this.directory, 'units', name)), { recursive: true })
     writeFileSync(join(this.directory, 'units', name), text)
     await this.systemctl('daemon-reload')
   }
@@ -148,6 +150,7 @@ mount -t tmpfs -o mode=755 tmpfs /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
+if [ -n "$OVER_USR" ]; then mount -t overlay -o lowerdir="$OVER_USR":/usr overlay /usr; fi
 if [ -e /etc/machine-id ]; then cp /etc/machine-id /run/machine-id; mount --bind /run/machine-id /etc/machine-id; fi
 mkdir -p /run/systemd /run/lock
 exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=box SYSTEMD_UNIT_PATH="$UNITS" \\
