@@ -84,7 +84,7 @@ export class ExitTrigger {
     if (gate.isClosed) return false // a successor is here, and the gate has its own way with signals
     if (this.#since !== undefined) return env.now() - this.#since < SECOND_MS || this.#reallyStop(asked)
     const wishes = this.#wishes(asked)
-    if (wishes.size === 0) return false
+    if (wishes.size === 0) return this.#declines(asked)
     this.#since = env.now()
     const servers = new Set(wishes.keys())
     halves().quiesceAll(this.#installation, servers, (thaw) => {
@@ -99,6 +99,11 @@ export class ExitTrigger {
   #reallyStop(asked: Asked): boolean {
     this.#left?.put.discard()
     this.#drain?.endAll()
+    return this.#declines(asked)
+  }
+
+  /** The application hears of it, or the system does what it does by default: our own listener keeps it from that. */
+  #declines(asked: Asked): boolean {
     if (asked === 'shutdown' || listenersOf(asked).length > 0) return false
     this.#end(asked)
     return true

@@ -207,7 +207,7 @@ StandardOutput=append:${box.directory}/out
 StandardError=append:${box.directory}/out
 ${more}`,
     )
-    if (isActivated) await box.install('app.socket', example('app.socket').replace('8080', String(service.port)))
+    if (isActivated) await box.install('app.socket', example('app.socket').replaceAll('8080', String(service.port)))
     const { code, err } = await box.systemctl('start', isActivated ? 'app.socket' : 'app')
     if (code !== 0) throw new Error(`${err}\n${service.output}`)
     return service
