@@ -228,6 +228,19 @@ describe('without TSUNAGI_ON_EXIT', () => {
   })
 })
 
+describe('a process that has not taken over yet', () => {
+  it('ends by the signal, and its predecessor serves on', async () => {
+    const line = await Line.start('ready.mjs', HOLD)
+    const [client] = await Client.connectMany(1, line.port)
+    const successor = line.launch({ env: { ...HOLD.env, WAITS: 'promise' } })
+    await successor.until('server listening')
+    successor.kill('SIGTERM')
+    expect(await successor.exited).toEqual({ code: null, signal: 'SIGTERM' })
+    client?.send('who')
+    expect(await client?.line()).toBe(`${line.generations[0]?.pid} false`)
+  })
+})
+
 async function echoed(line: Line, count: number): Promise<[Client, ...Client[]]> {
   const clients = await Client.connectMany(count, line.port)
   for (const client of clients) client.send('one')
