@@ -48,8 +48,12 @@ export function createServer(
   connectionListener?: (socket: Socket) => void,
 ): Server {
   if (typeof options === 'function') return attach(net.createServer(options))
-  const { policy, onExit, ...rest } = options
-  return attach(net.createServer(rest, connectionListener), { ...(policy && { policy }), ...(onExit && { onExit }) })
+  const { policy, onExit, repair, ...rest } = options
+  return attach(net.createServer(rest, connectionListener), {
+    ...(policy && { policy }),
+    ...(onExit && { onExit }),
+    ...(repair && { repair }),
+  })
 }
 
 /**

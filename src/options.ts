@@ -25,9 +25,15 @@ export interface AttachOptions {
    * @default 'none'
    */
   onExit?: OnExit
+  /**
+   * 'auto': with CAP_NET_ADMIN, and where no more than 100 connections move at once, what the kernel tells of each in repair mode goes along with its descriptor, and the next process
+   * compares. 'off': it does not. `TSUNAGI_REPAIR=off` goes before it. Either way every connection is verified by what needs no privilege.
+   * @default 'auto'
+   */
+  repair?: 'auto' | 'off'
 }
 
-const DEFAULTS: Required<AttachOptions> = { policy: () => 'move', onExit: 'none' }
+const DEFAULTS: Required<AttachOptions> = { policy: () => 'move', onExit: 'none', repair: 'auto' }
 
 /** Applies defaults and rejects what is not an option, naming the nearest one that is. Throws a TypeError ERR_TSUNAGI_OPTION. */
 export function resolveOptions(options: AttachOptions = {}): Required<AttachOptions> {
@@ -48,6 +54,9 @@ export function resolveOptions(options: AttachOptions = {}): Required<AttachOpti
       `The option "onExit" of attach() is 'none', 'hold' or 'snapshot', not ${JSON.stringify(options.onExit)}.`,
     )
   }
+  if (options.repair !== undefined && options.repair !== 'auto' && options.repair !== 'off') {
+    throw misuse('ERR_TSUNAGI_OPTION', `The option "repair" of attach() is 'auto' or 'off', not ${JSON.stringify(options.repair)}.`)
+  }
   return { ...DEFAULTS, ...options }
 }
 
@@ -65,6 +74,13 @@ export function onExitSetting(environment: NodeJS.ProcessEnv): OnExit | undefine
  */
 export function packetHoldTime(environment: NodeJS.ProcessEnv): number {
   return Math.max(1_000, seconds(environment, 'TSUNAGI_HOLD', 60_000))
+}
+
+/** Whether connections are looked at in repair mode before they move, whatever their servers say. `TSUNAGI_REPAIR`. @default 'auto' */
+export function repairWish(environment: NodeJS.ProcessEnv): 'auto' | 'off' {
+  const given = environment['TSUNAGI_REPAIR'] || 'auto'
+  if (given !== 'auto' && given !== 'off') throw misuse('ERR_TSUNAGI_OPTION', `TSUNAGI_REPAIR is auto or off, not "${given}".`)
+  return given
 }
 
 /** How connections move: `TSUNAGI_MODE`, as the new version was started with. @default 'auto' */

@@ -1,7 +1,8 @@
 import { Packr, Unpackr } from 'msgpackr'
 import { TsunagiError } from '../errors.js'
+import { TUPLE_BYTES } from '../native/repair.js'
 import type { Frame } from './frame.js'
-import type { Message, MessageOf, MessageType } from './messages.js'
+import type { Message, MessageOf, MessageType, RepairFigures } from './messages.js'
 
 /**
  * The only place that turns messages into bytes and back. Decoding trusts nothing: every field is checked for its kind and every
@@ -70,6 +71,10 @@ const tuple =
   (...checks: Check[]): Check =>
   (value, frame) =>
     Array.isArray(value) && value.length >= checks.length && checks.every((check, i) => check(value[i], frame))
+const optional =
+  (check: Check): Check =>
+  (value, frame) =>
+    value === undefined || check(value, frame)
 const object =
   (shape: Shape): Check =>
   (value, frame) =>
@@ -106,6 +111,7 @@ const SHAPES = {
     graph: bytes,
     required: list(tuple(connection, text)),
     protocols: list(tuple(connection, text, anything)),
+    repair: optional(object({ figures: bytes, tuples: bytes, names: list(text, 10_000) })),
   },
   ack: { refused: list(tuple(connection, text)) },
   nack: { code: text, reason: text },
@@ -157,9 +163,15 @@ function checkColumns(message: Message, frame: Frame): void {
   if (message.server.length !== 2 * n || message.flags.length !== 2 * n || message.verify.length !== 24 * n) {
     throw malformed('the columns of transfer are not as long as its count says')
   }
+  if (message.repair && !areRows(message.repair, n)) throw malformed('the figures of transfer.repair are not of its connections')
   for (const column of [message.timeouts, message.highWaterMarks, message.unread, message.unsent, message.required, message.protocols]) {
     if (column.some(([index]) => index >= n)) throw malformed('transfer names a connection beyond its count')
   }
+}
+
+function areRows({ figures, tuples }: RepairFigures, count: number): boolean {
+  const rows = tuples.length / TUPLE_BYTES
+  return Number.isInteger(rows) && rows > 0 && rows <= count && figures.length % (8 * rows) === 0
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

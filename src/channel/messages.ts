@@ -166,6 +166,16 @@ export interface Transfer {
   required: [number, string][]
   /** [connection, name of its protocol, state] where that is not plain TCP; the state is plain data that only the protocol understands. */
   protocols: [number, string, unknown][]
+  /** Of the first connections, as many as it has rows. Absent without CAP_NET_ADMIN and where there are many. */
+  repair?: RepairFigures
+}
+
+/** What `glimpseConnections` told of connections, one row each; a row with a refusal says nothing. */
+export interface RepairFigures {
+  /** Float64, CONNECTION_COLUMNS or more for each: newer code may know more. */
+  figures: Uint8Array
+  tuples: Uint8Array
+  names: string[]
 }
 
 export interface Ack {

@@ -6,6 +6,7 @@ import { PhaseTimer } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import type { LateSink } from '../protocols/protocol.js'
 import { type Frozen, freeze, type Scope } from './freeze.js'
+import { insure } from './insure.js'
 import { type Copies, closeCopies, copyDescriptors, type Handed, type Released, release } from './release.js'
 import { sendDescriptors, sendRecord } from './send.js'
 import { snapshot } from './snapshot.js'
@@ -52,6 +53,7 @@ function untilCommit(installation: Installation, { channel, scope, base }: Trans
     timer.end(phase)
     phase = 'send'
     env.fault('predecessor-before-send')
+    const figures = insure(env, frozen) // before its descriptor is there: while it is in repair mode nobody else may use it
     const sent = frozen.moving.map(({ fd }) => fd)
     sendDescriptors(env, channel, sent, new Deadline(env.now, freezeBudget(sent.length, 0)))
     timer.end(phase)
@@ -61,7 +63,7 @@ function untilCommit(installation: Installation, { channel, scope, base }: Trans
     phase = 'send'
     const deadline = new Deadline(env.now, freezeBudget(sent.length, taken.unreadBytes + taken.unsentBytes))
     sendDescriptors(env, channel, Array.from(taken.fds.subarray(sent.length)), deadline) // those that joined by carried state
-    sendRecord(channel, taken, deadline)
+    sendRecord(channel, figures ? { ...taken, record: { ...taken.record, repair: figures } } : taken, deadline)
     env.fault('predecessor-after-send')
     timer.end(phase)
     phase = 'commit'

@@ -60,6 +60,11 @@ export class Landing {
     this.inspectSome(this.#fds.length)
   }
 
+  /** In their order, whatever has become of them. */
+  get fds(): Int32Array {
+    return Int32Array.from(this.#fds)
+  }
+
   socket(index: number): Socket | undefined {
     return this.#landed[index]
   }

@@ -13,6 +13,7 @@ import type { Protocol } from '../protocols/protocol.js'
 import { raw } from '../protocols/raw.js'
 import type { Landing } from './landing.js'
 import type { Arrived } from './receive.js'
+import { compareFigures } from './second-witness.js'
 
 /** One connection, checked and under a socket of ours, which has neither read nor written. */
 export interface RestoredConnection {
@@ -50,13 +51,15 @@ export interface Restored {
  * does not fit is refused alone; what concerns all of them throws. Nothing that the application holds has changed when this returns.
  */
 export function restore(
-  installation: Pick<Installation, 'carried' | 'protocols'>,
+  installation: Pick<Installation, 'carried' | 'protocols' | 'env'>,
   { record, segments, landing }: Arrived,
   servers: ReadonlyMap<string, AttachedServer>,
   { failed, sameSockets }: Provenance = FROM_PREDECESSOR,
 ): Restored {
   const refused = new Map<number, string>(failed)
   landing.inspectRest()
+  if (record.repair && sameSockets)
+    for (const [index, flaw] of compareFigures(installation.env.native, record.repair, landing.fds)) refused.set(index, flaw)
   const column = {
     server: new Uint16Array(aligned(record.server)),
     flags: new Uint16Array(aligned(record.flags)),

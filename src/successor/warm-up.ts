@@ -91,7 +91,7 @@ function rehearse(
   landing.land(sockets.map((socket) => env.native.duplicateFd(fdOf(socket))))
   try {
     const arrived = { record: received.message as MessageOf<'transfer'>, segments: received.segments, landing }
-    const restored = restore({ carried, protocols }, arrived, new Map([[attached.key, attached]]))
+    const restored = restore({ carried, protocols, env }, arrived, new Map([[attached.key, attached]]))
     resume({ flow, resumption, env: { ...env, fault: ignore } }, restored, (connections) => encode({ type: 'started', connections }))
     for (const { socket } of restored.connections) {
       carried.carry(socket, 'session', initialState, {})

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { gracePeriod, handoverMode, resolveOptions } from '../../src/options.js'
+import { gracePeriod, handoverMode, repairWish, resolveOptions } from '../../src/options.js'
 
 const refusal = (message: RegExp) =>
   expect.objectContaining({ name: 'TypeError', code: 'ERR_TSUNAGI_OPTION', message: expect.stringMatching(message) })
@@ -17,7 +17,7 @@ describe('the options of attach()', () => {
 
   it('do not include others, and the message says which there are', () => {
     expect(() => resolveOptions({ polcy: () => 'move' } as never)).toThrow(
-      refusal(/^attach\(\) has no option "polcy"; it knows: policy, onExit\.$/),
+      refusal(/^attach\(\) has no option "polcy"; it knows: policy, onExit, repair\.$/),
     )
   })
 
@@ -27,6 +27,18 @@ describe('the options of attach()', () => {
 
   it.each(['move', true, null])('have no policy that is %j', (policy) => {
     expect(() => resolveOptions({ policy } as never)).toThrow(refusal(/"policy" of attach\(\) is a function/))
+  })
+})
+
+describe('repair', () => {
+  it('is auto unless it is said', () => {
+    expect([resolveOptions().repair, repairWish({}), repairWish({ TSUNAGI_REPAIR: '' })]).toEqual(['auto', 'auto', 'auto'])
+    expect([resolveOptions({ repair: 'off' }).repair, repairWish({ TSUNAGI_REPAIR: 'off' })]).toEqual(['off', 'off'])
+  })
+
+  it('is refused where it is anything else', () => {
+    expect(() => resolveOptions({ repair: 'on' } as never)).toThrow(refusal(/"repair" of attach\(\) is 'auto' or 'off', not "on"/))
+    expect(() => repairWish({ TSUNAGI_REPAIR: 'on' })).toThrow(refusal(/^TSUNAGI_REPAIR is auto or off, not "on"\.$/))
   })
 })
 

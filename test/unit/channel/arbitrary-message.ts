@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import type { Received } from '../../../src/channel/codec.js'
 import type { MessageOf, MessageType } from '../../../src/channel/messages.js'
+import { CONNECTION_COLUMNS, TUPLE_BYTES } from '../../../src/native/repair.js'
 
 const text = fc.string({ maxLength: 40 })
 const count = fc.nat()
@@ -101,6 +102,11 @@ const transfer: fc.Arbitrary<Received> = fc
         graph: fc.uint8Array({ maxLength: 30 }),
         required: fc.array(fc.tuple(connection, text)),
         protocols: fc.array(fc.tuple(connection, text, plainData)),
+        repair: fc.option(fc.record({ figures: column(CONNECTION_COLUMNS * 8), tuples: column(TUPLE_BYTES), names: fc.array(text) })),
       })
-      .map((fields) => ({ message: { type: 'transfer', count: n, ...fields }, segments, fds: [] }))
+      .map(({ repair, ...fields }) => ({
+        message: { type: 'transfer', count: n, ...fields, ...(repair && { repair }) },
+        segments,
+        fds: [],
+      }))
   })
