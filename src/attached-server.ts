@@ -9,7 +9,7 @@ export class AttachedServer {
   /** Whether somebody attached it: then its connections move without further asking. `register` takes in servers that never heard of it. */
   asked: boolean
   /** What is spoken on its connections. */
-  readonly kind: 'raw' | 'http' | 'https' | 'other'
+  readonly kind: 'raw' | 'http' | 'https' | 'http2' | 'tls'
   /** Name of the address it listens on, '' while it does not. */
   key = ''
   /** Whether the listener is the cluster's primary's, which gives this worker its share of the connections. */
@@ -41,7 +41,9 @@ export class AttachedServer {
 
 /** Told by what they can do: importing http, tls and http2 for instanceof would load them into every process. */
 function kindOf(server: Server): AttachedServer['kind'] {
-  if ('closeIdleConnections' in server) return 'addContext' in server ? 'https' : 'http'
-  if ('addContext' in server || server.constructor.name.startsWith('Http2')) return 'other'
+  if (/^Http2(Secure)?Server$/.test(server.constructor.name)) return 'http2'
+  const isSecure = 'addContext' in server
+  if ('closeIdleConnections' in server) return isSecure ? 'https' : 'http'
+  if (isSecure) return 'tls'
   return 'raw'
 }

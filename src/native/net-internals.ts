@@ -7,6 +7,7 @@
 export * from './net-internals/arriving.js'
 export * from './net-internals/datagrams.js'
 export * from './net-internals/http.js'
+export * from './net-internals/http2.js'
 export * from './net-internals/leaving.js'
 export * from './net-internals/looking.js'
 export { type Listen2, learnOwnerSymbol, type ServerHandle, type TcpHandle } from './net-internals/private-fields.js'

@@ -1,4 +1,3 @@
-import type { Server as HttpServer, IncomingMessage, ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
 import { serverHandleOf, serverOf, setServerHandle } from '../native/net-internals.js'
@@ -26,7 +25,6 @@ export class Drain {
     this.#installation = installation
     this.#isMoreToCome = isMoreToCome
     this.#onEmpty = onEmpty
-    for (const { kind, server } of installation.servers) if (kind === 'https') drainHttps(server as HttpServer)
   }
 
   /** Connections that stay for good. */
@@ -96,14 +94,4 @@ export function stopListening(servers: Iterable<AttachedServer>): void {
     serverHandleOf(server)?.close()
     setServerHandle(server, null)
   }
-}
-
-/** Its connections are under TLS, where the sockets that Node lists do not show their responses: idle ones end now, the others with their response. */
-function drainHttps(server: HttpServer): void {
-  server.prependListener('request', serverOnRequest)
-  server.closeIdleConnections()
-}
-
-function serverOnRequest(this: HttpServer, _request: IncomingMessage, response: ServerResponse): void {
-  response.shouldKeepAlive = false
 }

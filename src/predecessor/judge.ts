@@ -19,7 +19,7 @@ export function judge(
 ): Verdict {
   const { carried, holds, env } = installation
   const protocol = installation.protocols.of(socket, attached)
-  if (protocol === undefined) return drains(attached.kind === 'http' ? 'its protocol is not known' : 'TLS and HTTP/2 connections drain')
+  if (protocol === undefined) return drains('its protocol is not known')
   const obstacle = protocol.obstacleOf(socket)
   if (obstacle && !obstacle.passes) return drains(obstacle.reason)
   if (carried.hasConnectionState) {

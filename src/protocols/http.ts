@@ -142,14 +142,16 @@ function park(socket: Socket, onPassed: () => void): () => void {
   }
 }
 
-/** Idle: ends now; else with its response, which says `Connection: close`. */
+/**
+ * Its response says `Connection: close`, the one under way or the next. An idle connection ends by its keep-alive timeout otherwise: if it were ended now,
+ * that could meet a request that is on its way.
+ */
 function drain(socket: Socket): void {
   resumeReading(socket)
   const parser = parserOf(socket)
   if (parser === null) return
   const response = httpMessageOf(socket)
   if (response) response.shouldKeepAlive = false
-  else if (!isFresh(socket) && isBetweenRequests(socket, parser)) return void socket.destroy()
   const server = serverOf(socket) as HttpServer
   if (!server.listeners('request').includes(serverOnRequest)) server.prependListener('request', serverOnRequest)
   draining.add(socket)

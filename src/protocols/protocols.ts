@@ -1,13 +1,15 @@
 import type { Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
 import { http } from './http.js'
+import { http2 } from './http2.js'
 import type { Protocol } from './protocol.js'
 import { raw } from './raw.js'
 import { sse } from './sse.js'
+import { https, tls } from './under-tls.js'
 
 /** The protocols of this process, the most particular first: what nobody before `raw` knows is asked there. */
 export class Protocols {
-  readonly #all: Protocol[] = [sse, http, raw]
+  readonly #all: Protocol[] = [sse, http, https, http2, tls, raw]
 
   /** Takes in a protocol that comes before those that are here. Returns how to take it out again. */
   add(protocol: Protocol): () => void {

@@ -133,13 +133,19 @@ describe('an attached http.Server', () => {
     expect(client.seen).toEqual(['end'])
   })
 
-  it('closes idle connections politely where the policy lets them drain', async () => {
+  it('answers one more request of an idle connection where the policy lets it drain, and closes it', async () => {
     const line = await Line.start('http.mjs', { mode: { policy: 'drain' } })
+    const predecessor = line.current
     const client = await Client.connect(line.port)
-    await ask(client, '/', line.current.pid)
-    await line.next()
+    await ask(client, '/', predecessor.pid)
+    await line.nextWhileDraining()
+    await predecessor.until('handover')
+    client.send(asking('/'))
+    expect((await head(client)).lines).toContain('Connection: close')
+    await client.expect(String(predecessor.pid))
     await client.expectEnd()
     expect(client.seen).toEqual(['end'])
+    expect((await predecessor.exited).code).toBe(0)
   })
 
   it('says Connection: close to what is in flight where the policy lets it drain', async () => {

@@ -10,6 +10,7 @@ export interface HttpParser {
   incoming: IncomingMessage | null
   onIncoming: ((request: IncomingMessage, shouldKeepAlive: boolean) => number) | null
   _consumed: boolean
+  readonly socket: Socket | null
   execute(bytes: Uint8Array): number | Error
   unconsume(): void
   remove(): void
@@ -40,6 +41,13 @@ export const isThrottled = (socket: Socket): boolean => (socket as Socket & { _p
 export function idleParsers(server: Server): Set<HttpParser> {
   const list = symbolValue(server, server, 'http.server.connections') as ConnectionsList | undefined
   return new Set(list?.idle())
+}
+
+/** Responses under way. */
+export function responsesOf(server: Server): Response[] {
+  const list = symbolValue(server, server, 'http.server.connections') as ConnectionsList | undefined
+  const responses = (list?.all() ?? []).map((parser) => parser.socket && httpMessageOf(parser.socket))
+  return responses.filter((response) => response != null)
 }
 
 /**
