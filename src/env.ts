@@ -34,6 +34,9 @@ export const FAULT_POINTS = [
 export const HOLDER_FAULT_POINTS = [
   'predecessor-before-put',
   'predecessor-after-put',
+  'keeper-amid-tape',
+  'keeper-before-ack',
+  'keeper-before-commit',
   'successor-after-find',
   'successor-after-open',
   'snapshot-before-hold',

@@ -27,7 +27,7 @@ export function register(): () => void {
   const processOnReload = () => reloadBySignal(here)
   here.exit?.watch()
   // nodemon's SIGUSR2 means to leave.
-  const isFree = findSupervisor(here.env.environment)?.restartSignal !== 'SIGUSR2'
+  const isFree = (here.exit ? here.exit.supervisor : findSupervisor(here.env.environment))?.restartSignal !== 'SIGUSR2'
   here.onFirstListener(() => {
     if (here.registered && isFree) process.on('SIGUSR2', processOnReload)
   })

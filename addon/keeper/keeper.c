@@ -274,7 +274,10 @@ int main(void) {
   keeper.signals = WatchSignals();
   keeper.server_pid = PidfdOf(kServer);
   if (ReadTape(&keeper.tape, kServer, kStallMs) != 0) return 1;
-  if (PublishNames(&keeper) != 0 || SendAll(kServer, keeper.tape.ack, keeper.tape.ack_bytes, kStallMs) != 0 || AwaitCommit(&keeper) != 0) {
+  int is_found = PublishNames(&keeper) == 0;
+  // A server that cannot be told is dead, or about to be: what is waited for next finds out.
+  if (is_found) SendAll(kServer, keeper.tape.ack, keeper.tape.ack_bytes, kStallMs);
+  if (!is_found || AwaitCommit(&keeper) != 0) {
     RemoveNames(&keeper);
     return 1;
   }

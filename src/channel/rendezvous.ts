@@ -123,7 +123,7 @@ function isAncestor(ancestor: number, pid: number): boolean {
 }
 
 /** @note proc_pid_stat(5): the command name is in parentheses and may hold any character; ppid is the second field after the last one. */
-function parentOf(pid: number): number | undefined {
+export function parentOf(pid: number): number | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
     return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])

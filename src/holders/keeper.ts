@@ -40,7 +40,9 @@ export const keeper: Holder = {
     try {
       const deadline = new Deadline(env.now, PUT_MS)
       sendTape(env, fd, recordTape(bundle, { names, holdMs, patienceMs: PATIENCE_MS }), deadline)
+      env.fault('keeper-before-ack')
       if (channel.expect('ack', deadline.left) === undefined) throw new Error(`it had not taken everything after ${PUT_MS} ms`)
+      env.fault('keeper-before-commit')
       channel.send({ type: 'commit' }) // until here it would go without a word
     } catch (error) {
       channel.close()

@@ -52,7 +52,8 @@ export function recordTape(
 
 export function sendTape(env: Env, fd: number, { preamble, frames }: Tape, deadline: Deadline): void {
   env.native.sendMessage(fd, [preamble], new Int32Array(), deadline.left)
-  for (const { chunks, fds } of frames) {
+  for (const [at, { chunks, fds }] of frames.entries()) {
+    if (at > 0) env.fault('keeper-amid-tape')
     whileTooManyInFlight(env, deadline, () => env.native.sendMessage(fd, chunks, Int32Array.from(fds), deadline.left))
   }
 }

@@ -51,6 +51,10 @@ export class ExitTrigger {
     this.#watchExit()
   }
 
+  get supervisor(): Supervisor | undefined {
+    return this.#supervisor
+  }
+
   /** Whoever has started this process starts it again, and has its own way to keep what is held meanwhile. */
   restartsBy(supervisor: Supervisor | undefined): void {
     this.#supervisor = supervisor

@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs'
+import { parentOf } from '../channel/rendezvous.js'
 
 /** Something that starts this process again and again, and says by a signal of its own that it is about to. */
 export interface Supervisor {
@@ -16,17 +17,26 @@ export interface Supervisor {
  */
 export function findSupervisor(environment: NodeJS.ProcessEnv): Supervisor | undefined {
   if (environment['WATCH_REPORT_DEPENDENCIES'] !== undefined) return { name: 'node --watch', restartSignal: 'SIGTERM' }
-  const parent = argumentsOfParent()
-  if (parent.some((argument) => /(^|\/)nodemon(\.js)?$/.test(argument))) return { name: 'nodemon', restartSignal: 'SIGUSR2' }
+  const [parent = [], ...others] = ancestors()
   if (parent.includes('watch') && parent.some((argument) => /(^|\/)tsx(\/dist\/cli\.[cm]?js)?$/.test(argument)))
     return { name: 'tsx watch', restartSignal: 'SIGTERM' }
+  // It signals everything below it, and mostly there are a shell or npm in between.
+  if ([parent, ...others].some((line) => line.some((argument) => /(^|\/)nodemon(\.js)?$/.test(argument))))
+    return { name: 'nodemon', restartSignal: 'SIGUSR2' }
   return undefined
 }
 
-function argumentsOfParent(): string[] {
+/** Command lines of the process that has started this one, of the one that has started that, and so on. */
+function ancestors(): string[][] {
+  const lines: string[][] = []
   try {
-    return readFileSync(`/proc/${process.ppid}/cmdline`, 'utf8').split('\0')
+    for (let pid = process.ppid; pid > 1 && lines.length < MOST_ANCESTORS; pid = parentOf(pid) ?? 0)
+      lines.push(readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0'))
   } catch {
-    return [] // no /proc, or it has ended
+    // no /proc, or one of them has ended: it restarts nothing
   }
+  return lines
 }
+
+/** nodemon, npm, a shell each, and a process or two that nobody thinks of. */
+const MOST_ANCESTORS = 8

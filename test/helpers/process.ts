@@ -51,7 +51,7 @@ export class ServerProcess {
     this.child.stdout?.on('data', (text) => {
       const lines = (unfinished + text).split('\n')
       unfinished = lines.pop() ?? ''
-      this.told.push(...lines.map((line) => JSON.parse(line) as Told))
+      this.told.push(...lines.filter((line) => line.startsWith('{')).map((line) => JSON.parse(line) as Told)) // a supervisor says things as well
       this.#news.emit('news')
     })
     // 'close' comes after the last of its output was read, 'exit' may come before.
