@@ -29,6 +29,35 @@ function files(line: Line): string[] {
   return readdirSync(line.directory).filter((name) => !name.endsWith('.sock'))
 }
 
+describePrivileged('net-namespace', 'a server that is told to end', () => {
+  test.for([
+    [true, 'at once: that is one Ctrl-C, from the terminal and from npm'],
+    [false, 'half a second later: it is not coming back, and every client sees the end'],
+  ] as const)('and told again %#: $1', async ([atOnce]) => {
+    const network = await OwnNetwork.make()
+    const line = await network.line('cold-server.mjs', { mode: { stays: true } })
+    const server = line.launch()
+    await server.until('serving')
+    const clients = network.launch('cold-clients.mjs', line, { groups: [{ kind: 'ends', host: '::1' }, { kind: 'ends' }] })
+    await clients.until('settled')
+    server.kill('SIGTERM')
+    if (!atOnce) await delay(600)
+    server.kill('SIGTERM')
+    await server.until('asked to end')
+    if (atOnce) {
+      expect(await network.held()).toMatchObject({ ports: [line.port] })
+      server.kill('SIGKILL')
+      await server.exited
+      expect(await line.launch().until('resumed')).toMatchObject({ moved: 2 })
+      return
+    }
+    clients.tell('finish')
+    expect(await clients.until('finished')).toMatchObject({ flaws: [] })
+    expect(await network.held()).toMatchObject({ leftMs: 0 })
+    expect(files(line)).toEqual([])
+  })
+})
+
 describePrivileged('net-namespace', 'a server that ends and is started again', () => {
   test.for([
     ['their ports', false],
