@@ -1,10 +1,12 @@
 /* What the rest of the library wants of the code that only a handover runs: see halves.ts. */
 export { peerOf } from './channel/peer.js'
+export { importSnapshot } from './cold/import-snapshot.js'
 export { findHeld, prepareHolders } from './holders/holders.js'
 export { PlainInstallation } from './plain-installation.js'
 export { Conversation } from './predecessor/conversation.js'
 export { drainInstead, leave } from './predecessor/leave.js'
 export { quiesceAll } from './predecessor/quiesce.js'
+export { saveByHand } from './predecessor/save-by-hand.js'
 export { openSession, openSlotSession } from './successor/session.js'
 export { takeHeld } from './successor/take-held.js'
 export { serveAll, takeOver } from './successor/take-over.js'

@@ -14,6 +14,7 @@ export { PHASES, type Phase } from './handover/phase.js'
 export type { AttachOptions, Decision } from './options.js'
 export { owned, ready, retiring } from './process-lifecycle.js'
 export { register } from './register-all.js'
+export { type FoundReport, restore, type SaveReport, snapshot } from './snapshots.js'
 export type { HandoverReport, ReloadOptions }
 export { attach, createServer, TsunagiError }
 

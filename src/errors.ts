@@ -27,6 +27,7 @@ export const ERROR_CODES = {
   ERR_TSUNAGI_VERIFY: 'a received connection is not the one its record describes',
   ERR_TSUNAGI_FD_LIMIT: 'this process may not open as many descriptors as the handover needs',
   ERR_TSUNAGI_OWNERSHIP: 'it cannot be proven who owns the connections; they were left to the predecessor',
+  ERR_TSUNAGI_REPAIR: 'connections cannot be saved as data, or not be restored, on this machine',
   ERR_TSUNAGI_SNAPSHOT: 'a snapshot is damaged or incomplete',
   ERR_TSUNAGI_SNAPSHOT_VERSION: 'a snapshot was written by another version of tsunagi',
   ERR_TSUNAGI_SNAPSHOT_OWNER: 'a snapshot was written by another user',

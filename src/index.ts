@@ -9,6 +9,7 @@ export {
   defer,
   ERROR_CODES,
   type ErrorCode,
+  type FoundReport,
   type HandoverReport,
   isResumed,
   owned,
@@ -17,7 +18,10 @@ export {
   type ReloadOptions,
   ready,
   reload,
+  restore,
   retiring,
+  type SaveReport,
+  snapshot,
   TsunagiError,
   type WebSocketLike,
 } from './core.js'

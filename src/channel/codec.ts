@@ -136,6 +136,8 @@ const SHAPES = {
     staying: list(tuple(text, count), 10_000),
   },
   reload: { timeout: count, env: oneOf('current', 'fresh') },
+  save: {},
+  saved: { file: text, connections: count, ending: list(tuple(text, count), 10_000) },
   reloaded: { successor: count, generation: count, moved: count, staying: list(tuple(text, count), 10_000) },
   bequest: {
     pid: count,

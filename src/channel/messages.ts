@@ -23,6 +23,8 @@
  *         ◀────────────────────────── status    what it is, what would move, what would drain and why
  *   reload ─────────────────────────▶           asks it to start its new version
  *         ◀────────────────────────── reloaded  it serves   (or refused, with what the new version has printed as a segment)
+ *   save ───────────────────────────▶           asks it to save its connections as data, and to end
+ *         ◀────────────────────────── saved     where they are   (or refused: it serves on)
  */
 
 /** Versions of this conversation that this code speaks. */
@@ -51,6 +53,8 @@ export type Message =
   | Status
   | Reload
   | Reloaded
+  | Save
+  | Saved
   | Bequest
 
 export type MessageType = Message['type']
@@ -267,6 +271,20 @@ export interface Reloaded {
   /** Connections that have moved so far, and those that stay, by reason. */
   moved: number
   staying: [string, number][]
+}
+
+/** From `tsunagi snapshot`. */
+export interface Save {
+  type: 'save'
+}
+
+export interface Saved {
+  type: 'saved'
+  /** The snapshot, which the next start of the address on this machine would restore. */
+  file: string
+  connections: number
+  /** Those that could not be saved and end with the process, by reason. */
+  ending: [string, number][]
 }
 
 /**

@@ -101,6 +101,20 @@ export function decodeBody(bodyBytes: number, read: (into: Uint8Array) => number
   }
 }
 
+/** A snapshot that is in memory, from its first byte to its last. Throws as `decodeHead` and `decodeBody` do. */
+export function decodeWhole(bytes: Uint8Array): { head: SnapshotHead; body: SnapshotBody } {
+  const { head, bodyStart, bodyBytes } = decodeHead(bytes)
+  if (bytes.length !== bodyStart + bodyBytes) throw damaged('it is not as long as it says')
+  let at = bodyStart
+  const body = decodeBody(bodyBytes, (into) => {
+    const piece = bytes.subarray(at, at + into.length)
+    into.set(piece)
+    at += piece.length
+    return piece.length
+  })
+  return { head, body }
+}
+
 interface BodyFields {
   readonly transfer: Uint8Array
   readonly names: readonly string[]

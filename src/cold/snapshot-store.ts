@@ -134,7 +134,7 @@ export function removeSnapshot(path: string): void {
 /** Whether a process is at work on it: the one that saves, or the one that restores. */
 export function isInWork({ path, state }: StoredSnapshot, { bequest, started }: SnapshotHead): boolean {
   if (state === 'snapshot') return false
-  if (state === 'partial') return startTimeOf(bequest.pid) === started
+  if (state === 'partial') return started !== '' && startTimeOf(bequest.pid) === started
   const [pid, since] = basename(path).split('.')[1]?.split('-') ?? []
   return startTimeOf(Number(pid)) === since
 }

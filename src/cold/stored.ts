@@ -93,7 +93,7 @@ function isFor({ bequest, namespace }: SnapshotHead, key: string): boolean {
 }
 
 /** A clock that was set back makes nothing young. */
-function ageOf({ bequest }: SnapshotHead): number {
+export function ageOf({ bequest }: SnapshotHead): number {
   return Math.abs(Date.now() - bequest.leftAt)
 }
 
@@ -126,7 +126,7 @@ function release(env: Env, held: HeldPackets): void {
   }
 }
 
-function tooOld(head: SnapshotHead): TsunagiError {
+export function tooOld(head: SnapshotHead): TsunagiError {
   return new TsunagiError(
     'ERR_TSUNAGI_SNAPSHOT_AGE',
     `The snapshot is ${(ageOf(head) / 1000).toFixed(1)} s old, and packets were held for ${head.holdMs / 1000} s: since then peers may have been reset. Nothing of it is restored (TSUNAGI_HOLD, in seconds, is how long both may take).`,

@@ -118,3 +118,10 @@ export function reportLine(report: HandoverReport): string {
       : `took ${what} over from ${holder ? `the ${holder}, left by ` : ''}pid ${predecessor} ${ms} (generation ${report.generation})`
   return stayed ? `${line}; ${stayed}` : line
 }
+
+/** How often each comes, in the order in which they come first. */
+export function counted(names: readonly string[]): [string, number][] {
+  const counts = new Map<string, number>()
+  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1)
+  return [...counts]
+}

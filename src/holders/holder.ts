@@ -49,6 +49,8 @@ export type Bequest = Readonly<MessageOf<'bequest'>>
 export interface Put {
   /** For the log: `the keeper, process 123, for 5 s`. */
   readonly where: string
+  /** Where the connections are as data, and those that end all the same, by reason. */
+  readonly saved?: { readonly file: string; readonly refused: ReadonlyMap<number, string> }
   /** The stop was meant as one: closes everything politely, now. Never throws. */
   discard(): void
   /** This process is about to end, and serves nothing any more of what it kept. */

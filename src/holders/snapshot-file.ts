@@ -36,7 +36,12 @@ export const snapshotFile: Holder = {
     const path = snapshotPath(controlDirectory(env.environment), firstKey(bundle))
     const { refused, alone } = save(installation, bundle, path, holdMs)
     for (const reason of refused.values()) env.log(`a connection is not saved and ends: ${reason}`)
-    return { where: `${path}, for ${holdMs / 1000} s`, discard: () => endSaved(env, path), alone } satisfies Put
+    return {
+      where: `${path}, for ${holdMs / 1000} s`,
+      saved: { file: path, refused },
+      discard: () => endSaved(env, path),
+      alone,
+    } satisfies Put
   },
 
   find({ env }, key) {

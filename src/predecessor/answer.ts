@@ -1,24 +1,38 @@
 import type { Message, MessageOf } from '../channel/messages.js'
 import type { Peer } from '../channel/peer.js'
 import type { TsunagiError } from '../errors.js'
+import { counted } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import { VERSION } from '../version.js'
 import { freeze } from './freeze.js'
+import { saveByHand } from './save-by-hand.js'
 
-/** For a process of the same user that takes nothing over: it wants to know how things stand, or that the new version is started. */
-export function answer(installation: Installation, { channel, credentials }: Peer, asked: MessageOf<'inquiry' | 'reload'>): void {
+/** For a process of the same user that takes nothing over: it wants to know how things stand, or that something is done. */
+export function answer(installation: Installation, { channel, credentials }: Peer, asked: MessageOf<'inquiry' | 'reload' | 'save'>): void {
   const own = process.geteuid?.() ?? 0
   if (credentials.uid !== own) {
     send({ type: 'refused', code: 'ERR_TSUNAGI_PEER', reason: `it runs as uid ${credentials.uid}, process ${process.pid} as uid ${own}` })
     return channel.close()
   }
   if (asked.type === 'inquiry') return send(statusOf(installation))
-  installation.reload({ env: asked.env, timeout: asked.timeout }).then(
-    ({ successor, generation, moved, stayed }) =>
-      send({ type: 'reloaded', successor, generation, moved, staying: stayed.map(({ reason, connections }) => [reason, connections]) }),
-    (error: TsunagiError & { output?: string }) =>
-      send({ type: 'refused', code: error.code ?? 'ERR_TSUNAGI_RELOAD', reason: error.message.slice(0, 4000) }, error.output),
-  )
+  if (asked.type === 'save') {
+    saveByHand(installation).then(({ left, saved }) => {
+      send({ type: 'saved', ...saved })
+      installation.exit.endByHand(left)
+    }, sendRefusal)
+    return
+  }
+  installation
+    .reload({ env: asked.env, timeout: asked.timeout })
+    .then(
+      ({ successor, generation, moved, stayed }) =>
+        send({ type: 'reloaded', successor, generation, moved, staying: stayed.map(({ reason, connections }) => [reason, connections]) }),
+      sendRefusal,
+    )
+
+  function sendRefusal(error: TsunagiError & { output?: string }): void {
+    send({ type: 'refused', code: error.code ?? 'ERR_TSUNAGI_REFUSED', reason: error.message.slice(0, 4000) }, error.output)
+  }
 
   function send(message: Message, output = ''): void {
     try {
@@ -50,10 +64,4 @@ function statusOf(installation: Installation): MessageOf<'status'> {
     moving: counted(moving.map(({ rule }) => rule)),
     staying: counted(staying.map(({ reason }) => reason)),
   }
-}
-
-function counted(names: readonly string[]): [string, number][] {
-  const counts = new Map<string, number>()
-  for (const name of names) counts.set(name, (counts.get(name) ?? 0) + 1)
-  return [...counts]
 }

@@ -69,6 +69,7 @@ export class Conversation {
         return this.#settlement.resumed()
       case 'inquiry':
       case 'reload':
+      case 'save':
         return answer(this.#installation, this.#peer, message)
       case 'ack':
       case 'nack':

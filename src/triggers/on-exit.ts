@@ -99,6 +99,32 @@ export class ExitTrigger {
     return true
   }
 
+  /** Whether this process could leave now because somebody asks for it by hand. */
+  get isFree(): boolean {
+    const { gate, lifecycle } = this.#installation
+    return !gate.isClosed && this.#since === undefined && lifecycle.isOwner
+  }
+
+  /** Somebody asks for it by hand, whatever the servers ask for themselves. `undefined`: nobody took anything, and this process serves on. */
+  leaveByHand(wishes: ReadonlyMap<AttachedServer, Exclude<OnExit, 'none'>>): Promise<Left | undefined> {
+    this.#since = this.#installation.env.now()
+    return new Promise((resolve) =>
+      halves().quiesceAll(this.#installation, new Set(wishes.keys()), (thaw) => {
+        this.#left = halves().leave(this.#installation, wishes)
+        if (this.#left === undefined) {
+          this.#since = undefined
+          thaw()
+        }
+        resolve(this.#left)
+      }),
+    )
+  }
+
+  /** After that: ends this process as SIGTERM does. */
+  endByHand({ drain }: Left): void {
+    this.#pass('SIGTERM', () => drain)
+  }
+
   /** Asked again: nobody is to come back for anything. The application hears of it as well. */
   #reallyStop(asked: Asked): boolean {
     this.#left?.put.discard()
@@ -150,7 +176,7 @@ export class ExitTrigger {
     process.kill(process.pid, signal)
   }
 
-  #emit: (event: string, ...args: unknown[]) => boolean = () => false
+  #emit: (event: string, ...args: unknown[]) => boolean = (...args) => Reflect.apply(process.emit, process, args)
 
   /**
    * @note lib/internal/process/signal.js: a signal calls the `process.emit` of the time at which its first listener was added. So `#own`, after this, makes

@@ -2,7 +2,20 @@
 import http from 'node:http'
 import type { Server, Socket } from 'node:net'
 import type { WebSocket } from 'ws'
-import { attach, carry, createServer, defer, isResumed, owned, type ReloadOptions, ready, reload, retiring } from '../../src/index.js'
+import {
+  attach,
+  carry,
+  createServer,
+  defer,
+  isResumed,
+  owned,
+  type ReloadOptions,
+  ready,
+  reload,
+  restore,
+  retiring,
+  snapshot,
+} from '../../src/index.js'
 import net from '../../src/net.js'
 
 /** A server keeps its own type. */
@@ -27,6 +40,9 @@ export async function use(server: Server, socket: Socket, request: http.Incoming
   defer(websocket)[Symbol.dispose]()
   ready(owned())
   retiring.aborted satisfies boolean
+  const { ending } = await snapshot('/tmp/saved')
+  ending satisfies [string, number][]
+  restore('/tmp/saved').listeners satisfies string[]
   const options: ReloadOptions = { env: 'fresh', timeout: 1_000 }
   const { moved, stayed } = await reload(options)
   moved satisfies number

@@ -54,6 +54,8 @@ const plain: { [T in Exclude<MessageType, 'transfer' | 'fds'>]: fc.Arbitrary<Omi
     staying: counts,
   }),
   reload: fc.record({ timeout: count, env: fc.constantFrom('current', 'fresh') }),
+  save: fc.constant({}),
+  saved: fc.record({ file: text, connections: count, ending: counts }),
   reloaded: fc.record({ successor: count, generation: count, moved: count, staying: counts }),
   bequest: fc.record({
     pid: count,
