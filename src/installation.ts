@@ -23,12 +23,13 @@ import { ConnectionFinder } from './predecessor/enumerate.js'
 import { RepeatingTimers } from './predecessor/repeating-timers.js'
 import { Protocols } from './protocols/protocols.js'
 import { WebSocketProtocol } from './protocols/websocket/websocket.js'
-import { isClusterWorker, programOf, readSlot, type Slot } from './slot.js'
+import { isClusterWorker, placeOf, programOf, readSlot, type Slot } from './slot.js'
 import { Flow } from './successor/flow.js'
 import { Resumption } from './successor/resumption.js'
 import type { Session } from './successor/session.js'
 import type { HeldSession } from './successor/take-held.js'
 import { Announcement } from './triggers/announcement.js'
+import { handOverWhenDisconnected } from './triggers/disconnect.js'
 import { ExitTrigger } from './triggers/on-exit.js'
 import { SignalGate } from './triggers/signals.js'
 import type { ReloadOptions } from './triggers/spawn.js'
@@ -61,6 +62,8 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   readonly desk = new Desk(this)
   readonly exit: ExitTrigger
   readonly slot: Slot | undefined
+  /** Where a cluster worker is found by others of its primary. */
+  place: string | undefined
   readonly gate: SignalGate
   readonly start: StartCommand
   readonly grace: number
@@ -86,6 +89,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     this.start = readStartCommand(env.environment)
     this.moveRule = readMoveRule(env.environment, programOf(this.start.environment))
     this.slot = readSlot(this.start.environment)
+    this.place = this.slot?.key
     delete env.environment['TSUNAGI_SLOT']
     this.gate = new SignalGate(this.slot?.killTimeout && endBefore(this.slot.killTimeout))
     this.exit = new ExitTrigger(this)
@@ -222,7 +226,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
 
   #openSlotSession(slot: Slot): Session | undefined {
     if (this.#sessions.length > 0) return undefined
-    const session = halves().openSlotSession(this, slot)
+    const session = halves().openWorkerSession(this, slot.key)
     if (session === undefined) return undefined
     this.env.fault('successor-after-welcome')
     this.#announcement.hold()
@@ -247,9 +251,27 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
 
   /** Lets the next version find this process where this server is: at its address, or in the slot of a cluster worker. */
   publish(attached: AttachedServer): void {
-    const at = attached.isShared ? this.slot?.key : attached.key
-    if (at) this.desk.publish(at)
-    if (!attached.isShared) this.systemd?.storeListener(attached)
+    if (attached.isShared) return this.#publishWorker()
+    if (attached.key !== '') this.desk.publish(attached.key)
+    this.systemd?.storeListener(attached)
+  }
+
+  #publishWorker(): void {
+    if (this.place === undefined) {
+      this.place = placeOf(process.pid)
+      handOverWhenDisconnected(this)
+    }
+    this.desk.publish(this.place)
+  }
+
+  /** This worker serves, and takes the connections of another one of its primary, which has the same servers. */
+  takeOverFrom(place: string): boolean {
+    const session = halves().openWorkerSession(this, place)
+    if (session === undefined) return false
+    for (const attached of this.servers) if (attached.isShared) session.claimShared(attached)
+    this.#sessions.push(session)
+    void this.#takeOver(session)
+    return true
   }
 
   activated(attached: AttachedServer): number | undefined {

@@ -56,7 +56,22 @@ export function programOf(environment: NodeJS.ProcessEnv): string | undefined {
 
 /** Whether this process is a worker of node:cluster. Only for calls from `listen()`, by which time Node has loaded that module itself. */
 export function isClusterWorker(): boolean {
-  return (createRequire(import.meta.url)('node:cluster') as typeof import('node:cluster').default).isWorker
+  return loadedCluster().isWorker
+}
+
+/** Whether its primary has disconnected this worker, or has died. */
+export function isDisconnectedWorker(): boolean {
+  const { worker } = loadedCluster()
+  return worker !== undefined && (worker.exitedAfterDisconnect || !worker.isConnected())
+}
+
+function loadedCluster(): typeof import('node:cluster').default {
+  return createRequire(import.meta.url)('node:cluster') as typeof import('node:cluster').default
+}
+
+/** Where a worker without a slot is to be found. */
+export function placeOf(pid: number): string {
+  return slotKey(`process ${pid}`)
 }
 
 function slotKey(slot: string): string {

@@ -135,6 +135,7 @@ const SHAPES = {
     moving: list(tuple(text, count), 10_000),
     staying: list(tuple(text, count), 10_000),
   },
+  come: { address: text },
   reload: { timeout: count, env: oneOf('current', 'fresh') },
   save: {},
   saved: { file: text, connections: count, ending: list(tuple(text, count), 10_000) },

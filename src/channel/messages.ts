@@ -25,6 +25,7 @@
  *         ◀────────────────────────── reloaded  it serves   (or refused, with what the new version has printed as a segment)
  *   save ───────────────────────────▶           asks it to save its connections as data, and to end
  *         ◀────────────────────────── saved     where they are   (or refused: it serves on)
+ *   come ───────────────────────────▶           a cluster worker that is disconnected asks a younger one, which says hello to it   (or refused)
  */
 
 /** Versions of this conversation that this code speaks. */
@@ -56,6 +57,7 @@ export type Message =
   | Save
   | Saved
   | Bequest
+  | Come
 
 export type MessageType = Message['type']
 export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
@@ -253,6 +255,12 @@ export interface Status {
   moving: [string, number][]
   /** Those that would not, by reason. */
   staying: [string, number][]
+}
+
+/** From a cluster worker that is disconnected: where it is to be found. */
+export interface Come {
+  type: 'come'
+  address: string
 }
 
 /** From `tsunagi reload`. */

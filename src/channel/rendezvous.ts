@@ -106,6 +106,11 @@ export function isSameFamily(a: number, b: number): boolean {
   return isAncestor(a, b) || isAncestor(b, a)
 }
 
+/** When a process was started, in the kernel's ticks since boot. @note proc_pid_stat(5): the 20th field after the command name. */
+export function startOf(pid: number): number | undefined {
+  return statusField(pid, 19)
+}
+
 /** Whether two processes were started by the same one, as the workers of a cluster are. */
 export function areSiblings(a: number, b: number): boolean {
   const parent = parentOf(a)
@@ -124,9 +129,13 @@ function isAncestor(ancestor: number, pid: number): boolean {
 
 /** @note proc_pid_stat(5): the command name is in parentheses and may hold any character; ppid is the second field after the last one. */
 export function parentOf(pid: number): number | undefined {
+  return statusField(pid, 1)
+}
+
+function statusField(pid: number, field: number): number | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
-    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1])
+    return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[field])
   } catch {
     return undefined // it has just died, or lives in another pid namespace
   }

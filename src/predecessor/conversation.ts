@@ -4,6 +4,7 @@ import type { Peer } from '../channel/peer.js'
 import { TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
 import { serverFdOf } from '../native/net-internals.js'
+import { come } from '../successor/come.js'
 import { VERSION } from '../version.js'
 import { answer } from './answer.js'
 import type { Scope } from './freeze.js'
@@ -71,6 +72,8 @@ export class Conversation {
       case 'reload':
       case 'save':
         return answer(this.#installation, this.#peer, message)
+      case 'come':
+        return come(this.#installation, this.#peer, message)
       case 'ack':
       case 'nack':
         return // it crossed our abort
@@ -111,8 +114,8 @@ export class Conversation {
 
   /** What somebody who asks for this address gets: a listener or a UDP socket, or for the slot of a cluster worker nothing but a welcome. */
   #offerAt(address: string): number[] | undefined {
-    const { slot, datagrams } = this.#installation
-    if (address === slot?.key) return []
+    const { place, datagrams } = this.#installation
+    if (address === place) return []
     const attached = this.#installation.serverAt(address)
     const fd = !attached ? datagrams.fdAt(address) : attached.isShared ? -1 : serverFdOf(attached.server)
     return fd < 0 ? undefined : [fd]

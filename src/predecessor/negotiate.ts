@@ -13,7 +13,7 @@ export interface Refusal {
 
 /** Everything that is checked before a first byte of ours goes to another process. `isHere`: whether what it asks for is ours. */
 export function refusalOfHello(
-  { desk, lifecycle, slot }: Installation,
+  { desk, lifecycle, place }: Installation,
   { uid, pid }: PeerCredentials,
   hello: MessageOf<'hello'>,
   isHere: boolean,
@@ -24,8 +24,7 @@ export function refusalOfHello(
   if (!desk.expects(hello.token) && (pid === process.pid || isSameFamily(pid, process.pid))) {
     return { code: 'RELATED', reason: 'it is a parent or child of the process that listens there' }
   }
-  if (hello.address === slot?.key && !areSiblings(pid, process.pid))
-    return { code: 'RELATED', reason: 'it is no worker of the same primary' }
+  if (hello.address === place && !areSiblings(pid, process.pid)) return { code: 'RELATED', reason: 'it is no worker of the same primary' }
   if (hello.protocolMin > PROTOCOL.max || hello.protocolMax < PROTOCOL.min) {
     return {
       code: 'ERR_TSUNAGI_PROTOCOL',

@@ -6,7 +6,6 @@ import { connectPeer, type Peer } from '../channel/peer.js'
 import { controlDirectory, controlSocketPath, isSameFamily } from '../channel/rendezvous.js'
 import { ERROR_CODES, type ErrorCode, TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
-import type { Slot } from '../slot.js'
 import { VERSION } from '../version.js'
 
 /** One predecessor that this process has found, and the listeners it was given a copy of. */
@@ -136,8 +135,8 @@ export function openSession(installation: Installation, key: string): { session:
 }
 
 /** The same for the worker that this one replaces, which has no listener to give: its servers are claimed one by one. */
-export function openSlotSession(installation: Installation, { key }: Slot): Session | undefined {
-  return meet(installation, key, 0)?.session
+export function openWorkerSession(installation: Installation, place: string): Session | undefined {
+  return meet(installation, place, 0)?.session
 }
 
 interface Met {

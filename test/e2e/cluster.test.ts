@@ -39,6 +39,64 @@ describe.each(NODES)('on Node $major', ({ path }) => {
   })
 })
 
+describe.each(['rr', 'none'])('cluster workers to which their primary says nothing, policy %s', (policy) => {
+  it('hand over to the youngest when they are disconnected, three times', async () => {
+    const { line, primary } = await start({ policy })
+    const clients = await Client.connectMany(20, line.port)
+    const talking = talk(clients)
+    for (let reload = 1; reload <= 3; reload++) {
+      primary.tell('reload')
+      await untilReloaded(primary, reload)
+    }
+    await talking.stop()
+    expect(workersOf(primary, 'reloaded', 2)).toEqual(expect.arrayContaining([...new Set(await Promise.all(clients.map(who)))]))
+    expect(clients.flatMap(({ seen }) => seen)).toEqual([])
+    expect(primary.all('worker exit').map(({ code }) => code)).toEqual([0, 0, 0, 0, 0, 0])
+    // One by one: each goes to the one that was forked for it.
+    const handed = primary.all('report').filter(({ role }) => role === 'predecessor')
+    expect(new Set(handed.map(({ successor }) => successor)).size).toBe(handed.length)
+  })
+
+  it('end with their connections when all of them are disconnected', async () => {
+    const { line, primary } = await start({ policy })
+    const clients = await Client.connectMany(20, line.port)
+    await Promise.all(clients.map(who)) // the workers have them all
+    const talking = talk(clients)
+    primary.tell('stop')
+    await talking.stop()
+    for (const client of clients) client.end()
+    for (const client of clients) await client.expectEnd()
+    await primary.until('worker exit', (told) => primary.all('worker exit').indexOf(told) === 1)
+    expect(primary.all('worker exit').map(({ code }) => code)).toEqual([0, 0])
+  })
+
+  it('keep what is carried for all connections to themselves: they serve on until their connections end', async () => {
+    const { line, primary } = await start({ policy, workers: 1, exec: fixture('carries.cjs') })
+    const client = await Client.connect(line.port)
+    const pid = await who(client)
+    primary.tell('reload')
+    const other = (await primary.until('server listening', (told) => told['pid'] !== Number(pid))) as { pid?: number }
+    while ((await whoServes(line.port)) !== other.pid);
+    expect(await who(client)).toBe(pid)
+    client.end()
+    await client.expectEnd()
+    await untilReloaded(primary, 1)
+    expect(primary.all('report')).toEqual([])
+  })
+
+  it('serve on until their connections end where the youngest dies as it takes over', async () => {
+    const { line, primary } = await start({ policy, workers: 1, dies: 'successor-before-ack=kill' })
+    const clients = await Client.connectMany(20, line.port)
+    const [pid] = await Promise.all(clients.map(who))
+    primary.tell('reload')
+    await primary.until('worker exit', ({ signal }) => signal === 'SIGKILL')
+    expect(new Set(await Promise.all(clients.map(who)))).toEqual(new Set([pid]))
+    for (const client of clients) client.end()
+    for (const client of clients) await client.expectEnd()
+    await primary.until('worker exit', ({ worker }) => worker === Number(pid))
+  })
+})
+
 describe('a worker that dies while it takes over', () => {
   it.each(['successor-after-welcome', 'successor-before-ready', 'successor-before-ack', 'successor-after-ack'])(
     'at %s costs nothing: its primary forks another one',
@@ -67,8 +125,8 @@ describe('a worker that dies while it takes over', () => {
 })
 
 describe('a cluster worker', () => {
-  it('that nobody gave a slot hands nothing over: it ends its connections as ever', async () => {
-    const { line, primary } = await start({ workers: 1, worker: { goodbye: 'SIGTERM' } })
+  it('that nobody gave a slot, and of which nothing moves, serves its connections until they end, as ever', async () => {
+    const { line, primary } = await start({ workers: 1 }, {})
     const client = await Client.connect(line.port)
     const [pid] = workersOf(primary, 'serving')
     expect(await who(client)).toBe(pid)

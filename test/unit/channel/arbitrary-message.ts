@@ -53,6 +53,7 @@ const plain: { [T in Exclude<MessageType, 'transfer' | 'fds'>]: fc.Arbitrary<Omi
     moving: counts,
     staying: counts,
   }),
+  come: fc.record({ address: text }),
   reload: fc.record({ timeout: count, env: fc.constantFrom('current', 'fresh') }),
   save: fc.constant({}),
   saved: fc.record({ file: text, connections: count, ending: counts }),
