@@ -22,6 +22,7 @@ export class Desk {
   readonly #sockets = new Map<string, ControlSocket<Peer>>()
   #busyWith: Conversation | undefined
   #watcher: SuccessorWatcher | undefined
+  #disarm = () => {}
 
   constructor(installation: Installation) {
     this.#installation = installation
@@ -69,6 +70,7 @@ export class Desk {
   serve(conversation: Conversation): void {
     this.#busyWith = conversation
     this.#installation.gate.close()
+    this.#disarm = this.#installation.protocols.arm(this.#installation.servers)
   }
 
   /** It has gone before it took over. */
@@ -78,6 +80,7 @@ export class Desk {
 
   dismissSuccessor(reason: Error): void {
     this.#busyWith = undefined
+    this.#disarm()
     this.#installation.gate.open()
     this.#watcher?.failed(reason)
   }

@@ -18,6 +18,8 @@ import {
   serverOf,
   stopReading,
 } from '../native/net-internals.js'
+import { Heads } from './http-heads.js'
+import { RequestLimit } from './http-limit.js'
 import { obstacleOfSocket } from './plain-tcp.js'
 import { type Arrival, DISCARD, type Obstacle, type Protocol } from './protocol.js'
 
@@ -29,11 +31,13 @@ import { type Arrival, DISCARD, type Obstacle, type Protocol } from './protocol.
 export const http: Protocol = {
   name: 'http',
   kind: undefined,
+  attend: (attached) => (attached.kind === 'http' ? limit.attend(attached) : () => {}),
+  arm: ({ kind, server }) => (kind === 'http' ? heads.arm(server) : () => {}),
   knows: (socket, attached) => attached?.kind === 'http' && hasHttpParser(socket),
   obstacleOf,
   watch: park,
   drain,
-  snapshot: (socket) => ({ state: stateOf(socket) }),
+  snapshot: (socket) => ({ state: stateOf(socket), held: heads.heldBy(socket) ?? [] }),
   leave(socket) {
     return {
       socketSink: DISCARD, // the application has answered: only the server's own timers and its shutdown still reach for the socket
@@ -57,17 +61,22 @@ export const http: Protocol = {
   late() {}, // what `leave` lets through is nothing
 }
 
+const heads = new Heads()
+const limit = new RequestLimit()
+
 /** Plain data. */
 interface HttpState {
   /** It has had a request: what comes next may take as long as the keep-alive timeout says. */
   seasoned: boolean
   /** Its last response was the last one: after the unsent bytes it ends. */
   last: boolean
+  /** Requests that it has had, where the server limits them. */
+  requests: number
 }
 
 function isHttpState(state: unknown): state is HttpState {
-  const { seasoned, last } = (state ?? {}) as Partial<HttpState>
-  return typeof seasoned === 'boolean' && typeof last === 'boolean'
+  const { seasoned, last, requests } = (state ?? {}) as Partial<HttpState>
+  return typeof seasoned === 'boolean' && typeof last === 'boolean' && Number.isSafeInteger(requests)
 }
 
 // ---- the predecessor
@@ -80,7 +89,8 @@ function obstacleOf(socket: Socket): Obstacle | undefined {
   const response = httpMessageOf(socket)
   if (response && !isProduced(response, parser)) return { reason: 'a request is being served', passes: true }
   if (isThrottled(socket)) return { reason: 'its requests wait for responses to be taken', passes: true }
-  if (!isFresh(socket) && !isBetweenRequests(socket, parser)) return { reason: 'half a request has been read', passes: true }
+  if (!isFresh(socket) && !isBetweenRequests(socket, parser) && !heads.heldBy(socket))
+    return { reason: 'half a request has been read', passes: true }
   return undefined
 }
 
@@ -112,7 +122,11 @@ function isBetweenRequests(socket: Socket, parser: HttpParser): boolean {
 }
 
 function stateOf(socket: Socket): HttpState {
-  return { seasoned: !isFresh(socket), last: httpMessageOf(socket)?._last === true }
+  return {
+    seasoned: !isFresh(socket) && !heads.heldBy(socket),
+    last: httpMessageOf(socket)?._last === true,
+    requests: limit.requestsOf(socket),
+  }
 }
 
 /** Waits for the boundary, and stops reading there: `drain` is the inverse. */
@@ -165,7 +179,8 @@ function serverOnRequest(this: HttpServer, { socket }: IncomingMessage, response
 
 // ---- the successor
 
-function goOn({ socket, server, timeout }: Arrival, parser: HttpParser, { seasoned, last }: HttpState): void {
+function goOn({ socket, server, timeout }: Arrival, parser: HttpParser, { seasoned, last, requests }: HttpState): void {
+  if (requests > 0) limit.goOn(socket, requests)
   if (last) return void socket.end()
   if (!seasoned) return restart(socket, timeout)
   seasonedElsewhere.add(socket)

@@ -22,6 +22,9 @@ export interface Protocol {
   /** A server takes part from now on: of a protocol that has to see the begin of a connection. Returns how to undo it. */
   attend?(attached: AttachedServer): () => void
 
+  /** A successor boots: what has to be looked at until its freeze. Returns how to undo it, if it does not come to that. */
+  arm?(attached: AttachedServer): () => void
+
   // ---- in the predecessor
 
   /** Whether this connection is of this protocol now. The first protocol that says so has it. */

@@ -25,6 +25,15 @@ export class Protocols {
     }
   }
 
+  /** A successor boots. Returns how to undo what is done for it. */
+  arm(servers: Iterable<AttachedServer>): () => void {
+    const undo: (() => void)[] = []
+    for (const attached of servers) for (const protocol of this.#all) if (protocol.arm) undo.push(protocol.arm(attached))
+    return () => {
+      for (const one of undo) one()
+    }
+  }
+
   /** Whose connection this is now; `undefined` for one that nothing here understands: it drains. */
   of(socket: Socket, attached: AttachedServer | undefined): Protocol | undefined {
     return this.#all.find((protocol) => protocol.knows(socket, attached))

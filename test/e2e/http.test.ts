@@ -5,7 +5,8 @@ import { describe, expect, it, onTestFinished } from 'vitest'
 import { pattern } from '../fixtures/pattern.mjs'
 import { Client } from '../helpers/client.js'
 import { ask, asking, head } from '../helpers/http.js'
-import { Line } from '../helpers/process.js'
+import { missingNodes, NODES } from '../helpers/nodes.js'
+import { Line, type Settings } from '../helpers/process.js'
 
 describe('an attached http.Server', () => {
   it('hands its listener over: whoever connects is answered, always', async () => {
@@ -89,6 +90,18 @@ describe('an attached http.Server', () => {
     expect(client.seen).toEqual(['end'])
   })
 
+  it('counts the requests of a connection on: the last one that it may have says Connection: close', async () => {
+    const line = await Line.start('http.mjs', { mode: { maxRequestsPerSocket: 5 } })
+    const client = await Client.connect(line.port)
+    for (let request = 1; request <= 5; request++) {
+      if (request === 3 || request === 5) await line.next()
+      client.send(asking('/'))
+      expect((await head(client)).lines).toContain(request < 5 ? 'Connection: keep-alive' : 'Connection: close')
+      await client.expect(String(line.current.pid))
+    }
+    expect(client.seen).toEqual([])
+  })
+
   it('answers pipelined requests in order, whoever has them', async () => {
     const line = await Line.start('http.mjs')
     const predecessor = line.current
@@ -104,6 +117,70 @@ describe('an attached http.Server', () => {
     expect(await head(client)).toMatchObject({ path: '/c' })
     expect((await predecessor.exited).code).toBe(0)
     expect(client.seen).toEqual([])
+  })
+
+  it.each(NODES)('keeps half a request head for the successor, on Node $major', async ({ path }) => {
+    expect(missingNodes()).toBe('')
+    const { line, predecessor, successor, clients, arrived } = await booting(3, { command: [path] })
+    const [fresh, used, piped] = clients as [Client, Client, Client]
+    await ask(used, '/', predecessor.pid)
+    fresh.send('GET /a HTTP/1.1\r\nHo')
+    used.send('\r\nGET /b HTTP/1.1\r\n')
+    piped.send(`POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\n${asking('/y')}GET /c HTT`)
+    for (const path of ['/x', '/y']) expect(await head(piped)).toMatchObject({ path, pid: predecessor.pid })
+    await arrived()
+    used.send('X-A: b\r\nHo')
+    await arrived()
+    successor.tell('ready')
+    await successor.until('resumed')
+    expect((await predecessor.exited).code).toBe(0)
+    expect(predecessor.all('handover')).toMatchObject([{ moved: 4, stayed: [] }]) // the witness too
+    fresh.send('st: a\r\n\r\n')
+    used.send('st: a\r\n\r\n')
+    piped.send('P/1.1\r\nHost: a\r\n\r\n')
+    for (const [client, path] of [
+      [fresh, '/a'],
+      [used, '/b'],
+      [piped, '/c'],
+    ] as const) {
+      expect(await head(client)).toMatchObject({ path, pid: successor.pid })
+      await ask(client, '/', successor.pid)
+      expect(client.seen).toEqual([])
+    }
+    await line.next({ mode: {} })
+    for (const client of clients) await ask(client, '/', line.current.pid)
+  })
+
+  it('reads the rest of a head itself where a body of known length is in the way, and the connection follows', async () => {
+    const { predecessor, successor, clients, arrived } = await booting(1)
+    const [client] = clients as [Client]
+    client.send('POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nabGET /c HTT')
+    expect(await head(client)).toMatchObject({ path: '/x', pid: predecessor.pid })
+    await arrived()
+    successor.tell('ready')
+    await successor.until('resumed')
+    client.send('P/1.1\r\nHost: a\r\n\r\n')
+    expect(await head(client)).toMatchObject({ path: '/c', pid: predecessor.pid })
+    await ask(client, '/', successor.pid)
+    expect((await predecessor.exited).code).toBe(0)
+  })
+
+  it('serves on, half a head included, where the successor gives up', async () => {
+    const { line, predecessor, successor, clients, arrived } = await booting(2)
+    const [half, idle] = clients as [Client, Client]
+    await ask(idle, '/', predecessor.pid)
+    half.send('GET / HTTP/1.1\r\nHo')
+    await arrived()
+    successor.kill()
+    await successor.exited
+    for (let i = 0; i < 3; i++) await ask(idle, '/', predecessor.pid)
+    half.send('st: a\r\n\r\n')
+    await head(half)
+    await half.expect(String(predecessor.pid))
+    await line.next({ mode: {} }).catch(() => {}) // counts the dead one as the predecessor
+    for (const client of clients) await ask(client, '/', line.current.pid)
+    expect(line.current.pid).not.toBe(predecessor.pid)
+    expect([...half.seen, ...idle.seen]).toEqual([])
   })
 
   it('moves a response that is out but for a client that reads slowly', async () => {
@@ -162,6 +239,22 @@ describe('an attached http.Server', () => {
     expect((await predecessor.exited).code).toBe(0)
   })
 })
+
+/** A server with clients, and a successor that is only waiting for the word to take over. `arrived`: what was sent before has been read. */
+async function booting(count: number, settings: Settings = {}) {
+  const line = await Line.start('http.mjs', settings)
+  const predecessor = line.current
+  const clients = await Client.connectMany(count, line.port)
+  const successor = line.launch({ mode: { waits: true } })
+  await successor.until('server listening')
+  const witness = await Client.connect(line.port)
+  const arrived = async () => {
+    for (let i = 0; i < 3; i++) await ask(witness, '/', predecessor.pid)
+  }
+  await arrived()
+  onTestFinished(() => void witness.socket.destroy())
+  return { line, predecessor, successor, clients, arrived }
+}
 
 async function request(port: number, path: string, agent: Agent | false = false): Promise<IncomingMessage> {
   const [response] = await once(get({ port, path, host: '127.0.0.1', agent }), 'response')

@@ -12,6 +12,7 @@ export interface HttpParser {
   _consumed: boolean
   readonly socket: Socket | null
   execute(bytes: Uint8Array): number | Error
+  consume(handle: unknown): void
   unconsume(): void
   remove(): void
   close(): void
@@ -43,10 +44,13 @@ export function idleParsers(server: Server): Set<HttpParser> {
   return new Set(list?.idle())
 }
 
+export function parsersOf(server: Server): HttpParser[] {
+  return (symbolValue(server, server, 'http.server.connections') as ConnectionsList | undefined)?.all() ?? []
+}
+
 /** Responses under way. */
 export function responsesOf(server: Server): Response[] {
-  const list = symbolValue(server, server, 'http.server.connections') as ConnectionsList | undefined
-  const responses = (list?.all() ?? []).map((parser) => parser.socket && httpMessageOf(parser.socket))
+  const responses = parsersOf(server).map((parser) => parser.socket && httpMessageOf(parser.socket))
   return responses.filter((response) => response != null)
 }
 
@@ -65,13 +69,84 @@ export function primeParser(parser: HttpParser): void {
 
 /** Calls back once, when the head of the next request is complete and before the application sees it; requests to upgrade are among them. */
 export function onNextRequest(parser: HttpParser, callback: () => void): void {
-  const { onIncoming } = parser
-  parser.onIncoming = function nextOnIncoming(request, shouldKeepAlive) {
-    parser.onIncoming = onIncoming
-    callback()
-    return onIncoming?.call(parser, request, shouldKeepAlive) ?? 0
+  observerOf(parser).next.push(callback)
+}
+
+/** Is told of each message of a connection: that its first byte was parsed, and that its head is complete, before the application sees it. */
+export interface ParserObserver {
+  onBegin(): void
+  onHead(request: IncomingMessage): void
+}
+
+export function observeParser(socket: Socket, observer: ParserObserver): void {
+  const parser = parserOf(socket)
+  if (parser === null) return
+  observerOf(parser).observer = observer
+  ;(parser as unknown as Record<number, unknown>)[onMessageBegin(parser)] = () => observer.onBegin()
+}
+
+export function stopObserving(socket: Socket): void {
+  const parser = parserOf(socket)
+  if (parser === null) return
+  observerOf(parser).observer = undefined
+  ;(parser as unknown as Record<number, unknown>)[onMessageBegin(parser)] = null
+}
+
+/** @note src/node_http_parser.cc: the index under which the parser looks for this callback; it is free to use on servers, and cleanParser() resets it. */
+function onMessageBegin(parser: HttpParser): number {
+  return (parser.constructor as unknown as { kOnMessageBegin: number }).kOnMessageBegin | 0
+}
+
+interface Observer {
+  /** What is at `onIncoming`; Node puts another one there when it gives the parser to another connection. */
+  onIncoming: NonNullable<HttpParser['onIncoming']>
+  next: (() => void)[]
+  observer: ParserObserver | undefined
+}
+
+const observers = new WeakMap<HttpParser, Observer>()
+
+/** One wrapper for all that wait for a request, so that they may come and go in any order. */
+function observerOf(parser: HttpParser): Observer {
+  const present = observers.get(parser)
+  if (present && parser.onIncoming === present.onIncoming) return present
+  const original = parser.onIncoming
+  const own: Observer = {
+    next: [],
+    observer: undefined,
+    onIncoming(request, shouldKeepAlive) {
+      for (const callback of own.next.splice(0)) callback()
+      own.observer?.onHead(request)
+      return original?.call(parser, request, shouldKeepAlive) ?? 0
+    },
+  }
+  parser.onIncoming = own.onIncoming
+  observers.set(parser, own)
+  return own
+}
+
+/**
+ * Lets a connection's bytes come to 'data' listeners instead of straight into its parser. Returns how to undo it, or nothing where it was so already.
+ * @note lib/_http_server.js: adding a 'data' listener does it, and takes the two listeners below away.
+ */
+export function unconsume(socket: Socket): (() => void) | undefined {
+  const parser = parserOf(socket)
+  if (!parser?._consumed) return undefined
+  const own = (['pause', 'resume'] as const).map(
+    (event) => [event, socket.listeners(event).find(({ name }) => CONSUMERS.has(name))] as const,
+  )
+  const consumed = socket
+  return () => {
+    const handle = internals(consumed)._handle
+    // Only between two requests: what is being parsed now has to come to its end the same way.
+    if (parserOf(consumed) !== parser || handle === null || parser._consumed || isThrottled(consumed) || consumed.readableLength > 0) return
+    parser.consume(handle)
+    parser._consumed = true
+    for (const [event, listener] of own) if (listener) consumed.on(event, listener as () => void)
   }
 }
+
+const CONSUMERS = new Set(['onSocketPause', 'onSocketResume'])
 
 /** Lets go of the parser of a connection that has moved: server.closeIdleConnections() and the timeouts of the server do not see it any more. */
 export function dropParser(socket: Socket, parser: HttpParser): void {
@@ -93,6 +168,11 @@ export function keepAliveTimeoutOf(server: HttpServer & { keepAliveTimeoutBuffer
 }
 
 const PRIMER = Buffer.from('GET / HTTP/1.1\r\n\r\n', 'latin1')
+
+/** Its head says `Connection: close`, as for the last request that a connection may have: whatever Node, which has not seen the first ones, says later. */
+export function sayLastRequest(response: ServerResponse): void {
+  Object.defineProperty(response, 'maxRequestsOnConnectionReached', { get: () => true, set() {} })
+}
 
 /** What this library is told of the responses of a server. */
 export interface ResponseWatcher {
