@@ -1,10 +1,11 @@
 import { carry, createServer, isResumed } from 'tsunagi'
 
-/** A chat for plain TCP: the first line is the nickname, each later one goes to the others in the same room. */
-export function createChat() {
+/** A chat for plain TCP: the first line is the nickname, each later one goes to the others in the same room, of which some may be elsewhere. */
+export function createChat(rooms) {
   const server = createServer(serverOnConnection)
   /** Who is here: a session for each socket. Sockets in carried state are still the sockets in the next process, sessions the same objects. */
   const people = carry(server, 'people', () => new Map())
+  rooms.add({ people: () => people.values(), tell })
   return server
 
   function serverOnConnection(socket) {
@@ -19,7 +20,7 @@ export function createChat() {
     })
     socket.on('error', () => {}) // 'close' follows
     socket.on('close', () => {
-      if (people.delete(socket)) tell(session.room, `* ${session.nick} has left`)
+      if (people.delete(socket)) rooms.tell(session.room, { text: `${session.nick} has left` })
     })
   }
 
@@ -27,12 +28,12 @@ export function createChat() {
     if (session.nick === '') return introduce(socket, session, line.trim().slice(0, MAX_NAME))
     const [command, room] = line.trim().split(/\s+/)
     if (command === '/join') return join(socket, session, room?.slice(0, MAX_NAME))
-    if (line !== '') tell(session.room, `${session.nick}: ${line}`, socket)
+    if (line !== '') rooms.tell(session.room, { nick: session.nick, text: line }, session)
   }
 
   function introduce(socket, session, nick) {
     if (nick === '') return socket.write('Please type a nickname.\n')
-    if ([...people.values()].some((other) => other.nick.toLowerCase() === nick.toLowerCase())) {
+    if (rooms.isTaken(nick)) {
       return socket.write(`Somebody here is called ${nick} already. Another nickname?\n`)
     }
     session.nick = nick
@@ -43,35 +44,36 @@ export function createChat() {
   function join(socket, session, room) {
     if (room === undefined) return socket.write('Which room? For example: /join garden\n')
     if (room === session.room) return socket.write(`You are in ${room} already.\n`)
-    tell(session.room, `* ${session.nick} has gone to ${room}`, socket)
+    rooms.tell(session.room, { text: `${session.nick} has gone to ${room}` }, session)
     session.room = room
     enter(socket, session)
   }
 
-  function enter(socket, { nick, room }) {
-    const others = [...people.values()].filter((other) => other.room === room && other.nick !== nick).map((other) => other.nick)
+  function enter(socket, session) {
+    const { nick, room } = session
+    const others = rooms.people(room).filter((other) => other !== nick)
     socket.write(
       `* ${nick}, you are in ${room}, ${others.length ? `with ${others.join(', ')}` : 'alone so far'}. /join <room> changes it.\n`,
     )
-    tell(room, `* ${nick} is here`, socket)
+    rooms.tell(room, { text: `${nick} is here` }, session)
   }
 
-  function tell(room, text, except) {
+  function tell(room, { nick, text }, except) {
     for (const [socket, session] of people) {
-      if (session.room !== room || socket === except) continue
-      if (socket.writableLength < MAX_UNREAD) socket.write(`${text}\n`)
+      if (session.room !== room || session === except) continue
+      if (socket.writableLength < MAX_UNREAD) socket.write(nick ? `${nick}: ${text}\n` : `* ${text}\n`)
       else socket.destroy() // has not read for so long that it would fill our memory
     }
   }
 }
 
 /** Without the \r of telnet and Windows, and without what would steer the others' terminals. */
-function clean(line) {
+export function clean(line) {
   return line.slice(0, MAX_LINE).replaceAll(/[^\P{Cc}\t]/gu, '')
 }
 
 /** Characters; what is longer is cut. */
 const MAX_LINE = 1000
-const MAX_NAME = 20
+export const MAX_NAME = 20
 /** Bytes. */
 const MAX_UNREAD = 1_000_000

@@ -2,30 +2,33 @@
 import type { IncomingMessage } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import { type RequestHead, requestOf } from '../replay.js'
+import { override } from './sender.js'
 
 /**
- * Calls `onUpgrade` before the application's own 'upgrade' listeners, which may change the request. A listener of ours alone would make the server
- * upgrade where without it Node answers the request, so it comes and goes with those of the application. Returns how to take it away.
+ * Calls `onUpgrade` before the application's own 'upgrade' listeners, which may change the request. Not by a listener of its own: some ask how many
+ * there are. While nobody listens nothing is in the way of what the server emits. Returns how to undo it.
  */
 export function noticeUpgrades(server: Server, onUpgrade: (request: IncomingMessage, socket: Socket) => void): () => void {
-  const serverOnUpgrade = (request: IncomingMessage, socket: Socket) => onUpgrade(request, socket)
-  const putFirst = () => {
-    server.off('upgrade', serverOnUpgrade)
-    if (server.listenerCount('upgrade') > 0) server.prependListener('upgrade', serverOnUpgrade)
+  let undo: (() => void) | undefined
+  const notice = () => {
+    const { emit } = server
+    undo = override(server, {
+      emit(this: Server, event: string, ...args: [IncomingMessage, Socket]) {
+        if (event === 'upgrade') onUpgrade(...args)
+        return Reflect.apply(emit, this, [event, ...args])
+      },
+    } as never)
   }
-  const serverOnNewListener = (event: string | symbol, listener: unknown) => {
-    if (event === 'upgrade' && listener !== serverOnUpgrade) process.nextTick(putFirst) // it says so before it is added
+  const serverOnNewListener = (event: string | symbol) => {
+    if (event !== 'upgrade') return
+    server.off('newListener', serverOnNewListener)
+    notice()
   }
-  const serverOnRemoveListener = (event: string | symbol, listener: unknown) => {
-    if (event === 'upgrade' && listener !== serverOnUpgrade) putFirst()
-  }
-  server.on('newListener', serverOnNewListener)
-  server.on('removeListener', serverOnRemoveListener)
-  putFirst()
+  if (server.listenerCount('upgrade') > 0) notice()
+  else server.on('newListener', serverOnNewListener)
   return () => {
     server.off('newListener', serverOnNewListener)
-    server.off('removeListener', serverOnRemoveListener)
-    server.off('upgrade', serverOnUpgrade)
+    undo?.()
   }
 }
 
