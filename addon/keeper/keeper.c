@@ -35,7 +35,7 @@
 
 #include "tape.h"
 
-enum { kServer = 3, kNoPeer = -1 };
+enum { kServer = 3, kNoPeer = -1, kDead = -2 };
 
 // A process that dies closes its descriptors a moment before it counts as dead.
 static const int kDeathMs = 1000;
@@ -47,7 +47,7 @@ struct Keeper {
   int names_fd;   // the unix socket that all names lead to
   int signals;
   int server;     // -1 once it has gone
-  int server_pid; // a pidfd, or -1
+  int server_pid; // a pidfd, kDead, or -1: nobody knows
   int peer;
   int prepared;
   struct FrameCounter from_peer;
@@ -233,6 +233,7 @@ static int AwaitCommit(struct Keeper* keeper) {
     if (frames >= 0 || frames == kNothingYet) continue;
     close(keeper->server);
     keeper->server = -1;
+    if (keeper->server_pid == kDead) return 0;
     return keeper->server_pid >= 0 && Readable(keeper->server_pid, kDeathMs) ? 0 : -1;
   }
 }
@@ -265,7 +266,8 @@ static int PidfdOf(int fd) {
   struct ucred credentials;
   socklen_t length = sizeof credentials;
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0 || credentials.pid == 0) return -1;
-  return (int)syscall(SYS_pidfd_open, credentials.pid, 0);
+  int pidfd = (int)syscall(SYS_pidfd_open, credentials.pid, 0);
+  return pidfd < 0 && errno == ESRCH ? kDead : pidfd;
 }
 
 int main(void) {
