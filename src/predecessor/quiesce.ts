@@ -32,21 +32,29 @@ export function quiesce(installation: Installation, freeze: (thaw: () => void) =
 }
 
 /**
- * Before this process leaves for good: what is in the middle of something comes to its boundary, for QUIESCE_MS at most, while nothing new is read on
- * the others. Where nothing is, `freeze` is called at once, before this returns.
+ * Before this process leaves for good, since nobody passes on what its handlers write afterwards: nothing new is read, what is in the middle of something
+ * comes to its boundary, and where only the application knows whether it is at work nothing may have been written for QUIET_MS. All that for QUIESCE_MS at
+ * most. Where nobody can be at work `freeze` is called at once, before this returns.
  */
 export function quiesceAll(installation: Installation, servers: ReadonlySet<AttachedServer>, freeze: (thaw: () => void) => void): void {
-  const { finder, flow, env } = installation
+  const { finder, flow, env, protocols } = installation
   flow.finish()
   const found = [...finder.find(servers)].flatMap(([attached, sockets]) => sockets.map((socket) => ({ attached, socket })))
   const busy = new Set(found.filter(isInTheMiddle))
-  if (busy.size === 0) return freeze(() => {})
+  const opaque = found.filter(({ attached, socket }) => protocols.of(socket, attached)?.kind !== undefined).map(({ socket }) => socket)
+  if (busy.size === 0 && opaque.length === 0) return freeze(() => {})
   const idle = found.filter((connection) => !busy.has(connection)).map(({ socket }) => socket)
   env.native.stopReading(Int32Array.from(idle.map(fdOf).filter((fd) => fd >= 0)))
   const end = env.now() + QUIESCE_MS
+  let written = bytesWritten(opaque)
+  let quietSince = env.now()
   const timer = setInterval(() => {
     for (const connection of busy) if (!isInTheMiddle(connection)) busy.delete(connection)
-    if (busy.size > 0 && env.now() < end) return
+    const now = env.now()
+    const writtenNow = bytesWritten(opaque)
+    if (writtenNow !== written) quietSince = now
+    written = writtenNow
+    if ((busy.size > 0 || (opaque.length > 0 && now - quietSince < QUIET_MS)) && now < end) return
     clearInterval(timer)
     freeze(() => {
       for (const socket of idle) if (!socket.destroyed) resumeReading(socket)
@@ -59,6 +67,11 @@ export function quiesceAll(installation: Installation, servers: ReadonlySet<Atta
   }
 }
 
+function bytesWritten(sockets: readonly Socket[]): number {
+  return sockets.reduce((sum, socket) => sum + (socket.destroyed ? 0 : socket.bytesWritten), 0)
+}
+
 const QUIESCE_MS = 250
+const QUIET_MS = 50
 const LOOK_MS = 5
 const REHEARSAL = { whyUnmigratable: () => undefined, isRehearsal: true }

@@ -118,6 +118,20 @@ describe('what is left with a keeper', () => {
   })
 })
 
+describe('a handler that is at work when the process is told to leave', () => {
+  it('gets to write its answer, and only then the connection is left; `onExit` of a server asks for it', async () => {
+    const line = await Line.start('answers-later.mjs')
+    const clients = await Client.connectMany(5, line.port)
+    for (const client of clients) client.send('question')
+    await line.current.until('data', () => line.current.all('data').length === 5)
+    line.current.kill('SIGINT')
+    for (const client of clients) await client.expect('question')
+    await line.current.exited
+    expect(await line.launch().until('resumed')).toMatchObject({ holder: 'keeper', moved: 5 })
+    for (const client of clients) await echo(client, 'again')
+  })
+})
+
 describe('without a next process', () => {
   it('connections are ended at the end of the hold time, the address is free, and nothing is left', async () => {
     const line = await Line.start('counted-echo.mjs', { env: { TSUNAGI_ON_EXIT: 'hold', TSUNAGI_HOLD: '0.5' } })
