@@ -123,6 +123,7 @@ function listenInCluster(attached: AttachedServer, keeper: ListenerKeeper, wante
   attached.isShared = true
   const shared = sharedAddress(server, wanted)
   if (shared) attached.listensOn(shared, wanted.backlog)
+  attached.path = '' // it is the primary's to remove
   const isInherited = shared !== undefined && keeper.inheritSlot(attached)
   if (isInherited && !isOfPrimary(handle)) handle.listen = () => 0
   proceed(wanted)

@@ -1,8 +1,9 @@
+import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { Client, talk, who } from '../helpers/client.js'
 import { missingNodes, NODES } from '../helpers/nodes.js'
 import { REGISTER, whoServes } from '../helpers/plain.js'
-import { fixture, Line } from '../helpers/process.js'
+import { fixture, Line, temporaryDirectory } from '../helpers/process.js'
 
 describe.each(['rr', 'none'])('cluster workers that their primary replaces, policy %s', (policy) => {
   it('hand their connections to the worker in their slot, three times', async () => {
@@ -96,6 +97,20 @@ describe.each(['rr', 'none'])('cluster workers to which their primary says nothi
     await primary.until('worker exit', ({ worker }) => worker === Number(pid))
   })
 })
+
+it.each(['rr', 'none'])(
+  'a path on which cluster workers listen stays when one is replaced, and when one leaves, policy %s',
+  async (policy) => {
+    const path = join(temporaryDirectory(), 'app.sock')
+    const { primary } = await start({ slots: true, policy, worker: { path } })
+    primary.tell('reload')
+    const workers = await untilReloaded(primary, 1)
+    for (let i = 0; i < 4; i++) expect(workers).toContain(String(await whoServes(path)))
+    primary.tell('one leaves')
+    await primary.until('worker exit', ({ worker }) => String(worker) === workers[0])
+    expect(String(await whoServes(path))).toBe(workers[1])
+  },
+)
 
 describe('a worker that dies while it takes over', () => {
   it.each(['successor-after-welcome', 'successor-before-ready', 'successor-before-ack', 'successor-after-ack'])(
