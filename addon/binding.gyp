@@ -12,6 +12,7 @@
         "src/holds.cc",
         "src/inject.cc",
         "src/keeper.cc",
+        "src/md5_key.cc",
         "src/napi_error.cc",
         "src/netlink.cc",
         "src/notify.cc",

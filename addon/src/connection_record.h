@@ -13,7 +13,7 @@
 
 namespace tsunagi {
 
-// Columns of native.ts CONNECTION_COLUMN, in its order. NaN is a figure that the kernel did not tell.
+// Columns of repair.ts CONNECTION_COLUMN, in its order. NaN is a figure that the kernel did not tell.
 enum Column : size_t {
   kRefusal,
   kErrno,
@@ -57,7 +57,7 @@ enum Column : size_t {
   kColumns,
 };
 
-// native.ts CONNECTION_REFUSALS, in its order.
+// repair.ts CONNECTION_REFUSALS, in its order.
 enum Refusal {
   kAccepted,
   kNotTcp,
@@ -95,7 +95,7 @@ struct Tuple {
     return std::memcmp(end.address, kPrefix, sizeof kPrefix) == 0;
   }
 };
-static_assert(sizeof(Tuple) == 36, "TUPLE_BYTES in native.ts");
+static_assert(sizeof(Tuple) == 36, "TUPLE_BYTES in repair.ts");
 
 // What a snapshot says may come from a file: no number of it is used before it is known to fit.
 inline uint32_t Unsigned(double number) { return number >= 0 && number <= UINT32_MAX ? static_cast<uint32_t>(number) : 0; }

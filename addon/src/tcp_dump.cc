@@ -24,6 +24,7 @@
 #include "arguments.h"
 #include "connection_record.h"
 #include "deadline.h"
+#include "md5_key.h"
 #include "napi_error.h"
 #include "repair_mode.h"
 #include "socket_options.h"
@@ -54,6 +55,7 @@ struct Shared {
   bool may_have_authentication = true;
   // Packets are not held and the sockets go on: nothing may be done that the peer could notice.
   bool live = false;
+  Md5Keys md5_keys;
 };
 
 class Dump {
@@ -121,10 +123,18 @@ class Dump {
     return false;
   }
 
+  // A connection that has both timestamps and SACK was set up without: there is no room for all three.
+  // @note tcp_synack_options() and tcp_syn_options() in net/ipv4/tcp_output.c.
+  bool MayHaveMd5Key() const {
+    constexpr unsigned kBoth = TCPI_OPT_TIMESTAMPS | TCPI_OPT_SACK;
+    return (info_.tcpi_options & kBoth) != kBoth;
+  }
+
   Refusal ReadFigures() {
     int family = 0;
     uint32_t scope = 0;
     if (!ReadTuple(fd_, tuple_, &family, &scope)) return kCallFailed;
+    if (MayHaveMd5Key() && shared_->md5_keys.Has(*tuple_, family)) return kAuthenticated;
     row_[kFamily] = family;
     ReadOptions(fd_, tuple_->CarriesIpv4(), row_, &shared_->names);
     char interface[IF_NAMESIZE];

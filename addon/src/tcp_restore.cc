@@ -25,7 +25,7 @@
 namespace tsunagi {
 namespace {
 
-// native.ts RESTORE_STEPS, in its order: where an errno comes from.
+// repair.ts RESTORE_STEPS, in its order: where an errno comes from.
 enum Step {
   kNoStep,
   kSocketStep,
@@ -42,7 +42,7 @@ enum Step {
   kLastStep,
 };
 
-// Columns of native.ts RESTORED_COLUMN, in its order.
+// Columns of repair.ts RESTORED_COLUMN, in its order.
 struct Restored {
   double fd = -1;
   double error = 0;
@@ -53,7 +53,7 @@ struct Restored {
   double options_refused = 0;
 };
 constexpr size_t kRestoredColumns = sizeof(Restored) / sizeof(double);
-static_assert(kRestoredColumns == 7, "RESTORED_COLUMNS in native.ts");
+static_assert(kRestoredColumns == 7, "RESTORED_COLUMNS in repair.ts");
 
 // The kernel takes a piece in one allocation when it can; without memory a smaller one may do.
 constexpr size_t kLargestPiece = 1 << 20;

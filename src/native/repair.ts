@@ -124,7 +124,7 @@ export const CONNECTION_REFUSALS = [
   'mptcp',
   /** TCP_ULP: kernel TLS. */
   'upper-layer',
-  /** TCP-MD5 or TCP-AO: the kernel does not give its keys. */
+  /** TCP-MD5 or TCP-AO: the key cannot be given to another socket. The kernel tells of TCP-MD5 only to whom has CAP_NET_ADMIN. */
   'authenticated',
   /** MSG_ZEROCOPY: pages of the queue still belong to the application. */
   'zero-copy',

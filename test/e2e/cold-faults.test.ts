@@ -162,6 +162,21 @@ describePrivileged('net-namespace', 'a start that comes to nothing', () => {
     await goesOn(next, clients)
   })
 
+  test('is one of two at the same time: one restores, and nothing comes twice', async () => {
+    const { network, line } = await begin()
+    const server = await start(line)
+    const clients = await withClients(network, line)
+    server.kill('SIGINT')
+    await server.exited
+    const both = [line.launch(), line.launch()]
+    const settled = both.map((each) => Promise.any([each.until('resumed'), each.until('error')]))
+    const [one, two] = await Promise.all(settled)
+    const winner = both[one?.event === 'resumed' && one['holder'] === 'snapshot' ? 0 : 1] as ServerProcess
+    expect([one, two].filter((told) => told?.['holder'] === 'snapshot')).toHaveLength(1)
+    const last = both.find((each) => each !== winner && each.all('resumed').length > 0) ?? winner
+    await goesOn(last, clients)
+  })
+
   test('restores nothing twice: killed once the connections are its own', async () => {
     const { network, line } = await begin()
     const server = await start(line)

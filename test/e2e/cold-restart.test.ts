@@ -58,6 +58,34 @@ describePrivileged('net-namespace', 'a server that is told to end', () => {
   })
 })
 
+describePrivileged('net-namespace', 'a start that may not send raw packets', () => {
+  test('tells the application itself that a client has ended, behind its last bytes', async () => {
+    const network = await OwnNetwork.make()
+    const line = await network.line('cold-server.mjs')
+    const first = line.launch()
+    await first.until('serving')
+    const ended = { kind: 'ended by the client', toServer: 50_000, toClient: 100 }
+    const large = { ...ended, toServer: 20_000_000 }
+    const ends = { kind: 'ended by the server', toServer: 50_000, toClient: 50_000 }
+    const groups = ['127.0.0.1', '::1'].flatMap((host) => [ended, large, ends].map((kind) => ({ ...kind, host })))
+    const clients = network.launch('cold-clients.mjs', line, { groups })
+    await clients.until('settled')
+    await network.watchFlags()
+    await stop(first)
+    await delay(500) // after a gap this long it would wake its peers, and says that it cannot
+    const [node = '', ...nsenter] = [...network.command].reverse()
+    const command = [...nsenter.reverse(), 'setpriv', '--bounding-set=-net_raw', '--inh-caps=-net_raw', node]
+    const second = line.launch({ command })
+    expect(await second.until('resumed')).toMatchObject({ moved: groups.length, stayed: [] })
+    await second.untilSaid('raw packets need CAP_NET_RAW')
+    second.tell('go')
+    clients.tell('go')
+    clients.tell('finish')
+    expect(await clients.until('finished')).toMatchObject({ flaws: [] })
+    expect(await network.flags()).toMatchObject({ rst: 0 })
+  })
+})
+
 describePrivileged('net-namespace', 'a server that ends and is started again', () => {
   test.for([
     ['their ports', false],

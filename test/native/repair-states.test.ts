@@ -306,6 +306,7 @@ describePrivileged('net-namespace', 'dumpConnections refuses', () => {
       'server.setsockopt(socket.SOL_SOCKET, 60, 1); server.setblocking(False); server.send(bytes(1 << 22))',
     ],
     ['an MPTCP connection', 'mptcp', 'protocol = 262'],
+    ['a connection with a TCP-MD5 key', 'authenticated', 'protocol = 6; md5 = True'],
   ]
   test.for(socketsOfPython)('%s: %s', async ([, refusal, line]) => {
     const refused = await (await namespace()).run(
@@ -332,6 +333,10 @@ describePrivileged('net-namespace', 'dumpConnections refuses', () => {
 
 function pythonScript(line: string): string {
   const [before, after] = line.startsWith('protocol') ? [line, ''] : ['protocol = 6', line]
+  // struct tcp_md5sig of linux/tcp.h, for the peer 127.0.0.1.
+  const key =
+    "(socket.AF_INET.to_bytes(2, 'little') + bytes(2) + bytes([127, 0, 0, 1])).ljust(128, bytes(1)) + bytes([0, 0, 4, 0]) + bytes(4) + b'key!'.ljust(80, bytes(1))"
+  const sign = line.includes('md5') ? `for each in (listener, client): each.setsockopt(6, 14, ${key})` : ''
   return `
 import os, socket, sys, time
 ${before}
@@ -339,6 +344,7 @@ listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
 listener.bind(('127.0.0.1', 0))
 listener.listen()
 client = socket.socket(socket.AF_INET, socket.SOCK_STREAM, protocol)
+${sign}
 client.connect(listener.getsockname())
 server = listener.accept()[0]
 ${after}
