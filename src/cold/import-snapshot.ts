@@ -2,6 +2,7 @@ import { controlDirectory, networkNamespace } from '../channel/rendezvous.js'
 import type { Env } from '../env.js'
 import { TsunagiError } from '../errors.js'
 import { repairPowers } from '../native/repair-powers.js'
+import { whyConntrackRefuses } from './conntrack.js'
 import { holdPackets, releasePackets } from './held-packets.js'
 import type { SnapshotHead } from './snapshot-data.js'
 import { decodeWhole } from './snapshot-format.js'
@@ -16,6 +17,8 @@ import { ageOf, heldPacketsOf, tooOld } from './stored.js'
 export function importSnapshot(env: Env, bytes: Uint8Array): SnapshotHead {
   const { head: theirs, body } = decodeWhole(bytes)
   if (ageOf(theirs) > theirs.holdMs) throw tooOld(theirs)
+  const firewall = whyConntrackRefuses(env.environment)
+  if (firewall) throw new TsunagiError('ERR_TSUNAGI_REPAIR', `Connections cannot be restored here: ${firewall}.`)
   const head = { ...theirs, namespace: networkNamespace(), started: IMPORTED }
   const path = snapshotPath(controlDirectory(env.environment), head.bequest.listeners[0]?.key ?? '')
   const powers = repairPowers(env)
@@ -41,3 +44,8 @@ export function importSnapshot(env: Env, bytes: Uint8Array): SnapshotHead {
 
 /** In place of the time at which a process was started: the one that saved is not of this machine, or not of now. */
 const IMPORTED = 'imported'
+
+/** Whether a snapshot was taken elsewhere, where its packets took another way. */
+export function isImported({ started }: SnapshotHead): boolean {
+  return started === IMPORTED
+}

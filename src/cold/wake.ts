@@ -42,6 +42,24 @@ export function resetPeers(env: Env, { figures, tuples }: ConnectionRecord, inde
   }
 }
 
+/**
+ * Connections that were restored on another host, and that a firewall there has never seen: it picks them up when this side speaks first. Those that are
+ * established have done so by leaving repair mode, the kernel does it for no others.
+ */
+export function speakFirst(env: Env, { figures, tuples }: ConnectionRecord): void {
+  const rows: number[] = []
+  for (let row = 0; row * CONNECTION_COLUMNS < figures.length; row++) {
+    const state = figures[row * CONNECTION_COLUMNS + CONNECTION_COLUMN.state]
+    if (figures[row * CONNECTION_COLUMNS + CONNECTION_COLUMN.refusal] === 0 && state !== ESTABLISHED) rows.push(row)
+  }
+  if (rows.length === 0) return
+  try {
+    repairPowers(env).announceConnections(onlyRows(figures, rows), tuples)
+  } catch (error) {
+    env.log(`a firewall that tracks connections may not let ${rows.length} half-closed ones through: ${(error as Error).message}`)
+  }
+}
+
 /** All rows, of which only some count. */
 function onlyRows(figures: Float64Array, indexes: readonly number[]): Float64Array {
   const wanted = new Set(indexes)
@@ -60,6 +78,8 @@ function receivedBytes(figures: Float64Array): Float64Array {
   })
 }
 
+/** @note include/net/tcp_states.h */
+const ESTABLISHED = 1
 /** Linux waits 200 ms before it repeats a segment for the first time, and twice as long each time. */
 const FIRST_RTO_MS = 200
 const WORTH_MS = 400

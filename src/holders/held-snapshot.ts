@@ -1,11 +1,12 @@
 import type { MessageOf } from '../channel/messages.js'
 import { CONNECTION_FLAG } from '../channel/messages.js'
 import { holdPackets, releasePackets } from '../cold/held-packets.js'
+import { isImported } from '../cold/import-snapshot.js'
 import { leaveRepairMode, type Remade, remake } from '../cold/remake.js'
 import type { SnapshotBody, SnapshotHead } from '../cold/snapshot-data.js'
 import { Claim } from '../cold/snapshot-store.js'
 import { heldPacketsOf } from '../cold/stored.js'
-import { resetPeers, wakePeers } from '../cold/wake.js'
+import { resetPeers, speakFirst, wakePeers } from '../cold/wake.js'
 import type { Env } from '../env.js'
 import { aligned } from '../handover/aligned.js'
 import { type RepairPowers, repairPowers } from '../native/repair-powers.js'
@@ -67,6 +68,7 @@ export class HeldSnapshot implements Held {
   resumed(): void {
     const { saved, remade } = this.#opened()
     resetPeers(this.#env, saved, remade.failed.keys())
+    if (isImported(this.#head)) speakFirst(this.#env, saved)
     wakePeers(this.#env, { fds: remade.fds, gapMs: Date.now() - this.bequest.leftAt, saved })
   }
 
