@@ -4,9 +4,9 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { Client } from '../helpers/client.js'
 import { namesOfKeepers, pidOfKeeper, untilGone } from '../helpers/keeper.js'
-import { startPlain } from '../helpers/plain.js'
+import { REGISTER } from '../helpers/plain.js'
 import { describePrivileged } from '../helpers/privileged.js'
-import { Line, type Settings } from '../helpers/process.js'
+import { fixture, Line, stateOf } from '../helpers/process.js'
 
 /** Longer than any test waits. */
 const LONG = { TSUNAGI_ON_EXIT: 'hold', TSUNAGI_HOLD: '50' }
@@ -122,24 +122,21 @@ describe('a keeper that is killed', () => {
 })
 
 describe('a second signal', () => {
-  const stays: Settings = { env: { ...LONG, TSUNAGI_MOVE: '' }, mode: { goodbye: 'SIGTERM' } }
-
   it('half a second after the first really stops: nobody is to come back for anything', async () => {
-    // Nobody asked for this raw connection to move, so the process serves it on.
-    const line = await startPlain('server.cjs', stays)
+    // Its own shutdown code takes for ever.
+    const line = await Line.empty(fixture('plain/supervised.mjs'), { node: REGISTER, env: { ...LONG, STAYS: '1', TSUNAGI_MOVE: 'raw' } })
+    await line.launch().until('raw listening')
     const client = await Client.connect(line.port)
-    client.send('hello')
-    await client.expect('hello')
-    const predecessor = line.current
-    predecessor.kill('SIGINT')
-    await predecessor.untilSaid('left 0 connections with the keeper')
+    client.send('hello\n')
+    await client.expect('hello\n')
+    line.current.kill('SIGINT')
+    await line.current.untilSaid('left 1 connection with the keeper')
     const keeper = pidOfKeeper(line.directory)
-    client.send('still here?')
-    await client.expect('still here?')
-    predecessor.kill('SIGINT') // the terminal and npm
-    await delay(600) // what is told apart is the time between them
-    predecessor.kill('SIGINT')
-    expect(await predecessor.exited).toEqual({ code: null, signal: 'SIGINT' })
+    line.current.kill('SIGINT') // the same one again, as the terminal and npm send it
+    await delay(600) // what tells them apart is the time between them
+    expect(stateOf(keeper)).toBe('S')
+    line.current.kill('SIGINT')
+    await client.expectEnd()
     await untilGone(keeper)
     expect(namesOfKeepers(line.directory)).toEqual([])
     await expect(Client.connect(line.port)).rejects.toThrow('ECONNREFUSED')
