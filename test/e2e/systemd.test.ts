@@ -1,14 +1,11 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { expect, it } from 'vitest'
 import { Fleet } from '../helpers/fleet.js'
 import { describePrivileged } from '../helpers/privileged.js'
-import { freePort } from '../helpers/process.js'
-import { SystemdBox } from '../helpers/systemd-box.js'
+import { Service, until } from '../helpers/systemd-service.js'
 
-const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
-const FLEET = join(root, 'test', 'fixtures', 'plain', 'fleet.mjs')
+const root = fileURLToPath(new URL('../..', import.meta.url))
 
 const VERSIONS = [
   { version: 252, privilege: 'systemd', usr: '' },
@@ -167,83 +164,3 @@ describePrivileged('systemd-254', 'a service with Type=notify-reload', () => {
     expect(fleet.broken).toEqual([])
   })
 })
-
-interface ServiceOptions {
-  usr: string
-  store?: number
-  type?: 'notify' | 'notify-reload'
-  more?: string
-  isActivated?: boolean
-}
-
-/** app.service in a box of its own. */
-class Service {
-  readonly box: SystemdBox
-  readonly port: number
-  readonly program: string
-
-  private constructor(box: SystemdBox, port: number, program: string) {
-    this.box = box
-    this.port = port
-    this.program = program
-  }
-
-  static async start({ usr, store = 0, type = 'notify', more = '', isActivated = false }: ServiceOptions): Promise<Service> {
-    const box = await SystemdBox.boot(usr)
-    const service = new Service(box, await freePort(), join(box.directory, 'server.mjs'))
-    service.deploy()
-    const example = (name: string) => readFileSync(join(root, 'examples', 'systemd', name), 'utf8')
-    await box.install('app.service', example(type === 'notify' ? 'app.service' : 'app-notify-reload.service'))
-    await box.install(
-      'app.service.d/test.conf',
-      `[Service]
-FileDescriptorStoreMax=${store}
-WorkingDirectory=${box.directory}
-Environment=TSUNAGI_DIR=/run/tsunagi PORT=${service.port}
-ExecStart=
-ExecStart=${process.execPath} --import ${join(root, 'dist', 'register.js')} server.mjs
-${type === 'notify' ? `ExecReload=\nExecReload=${process.execPath} ${join(root, 'dist', 'cli.js')} reload --pid $MAINPID` : ''}
-StandardOutput=append:${box.directory}/out
-StandardError=append:${box.directory}/out
-${more}`,
-    )
-    if (isActivated) await box.install('app.socket', example('app.socket').replaceAll('8080', String(service.port)))
-    const { code, err } = await box.systemctl('start', isActivated ? 'app.socket' : 'app')
-    if (code !== 0) throw new Error(`${err}\n${service.output}`)
-    return service
-  }
-
-  deploy(text = `import ${JSON.stringify(FLEET)}`): void {
-    writeFileSync(this.program, text)
-  }
-
-  get output(): string {
-    const file = join(this.box.directory, 'out')
-    return existsSync(file) ? readFileSync(file, 'utf8') : ''
-  }
-
-  async untilSaid(text: RegExp): Promise<void> {
-    await until(async () => text.test(this.output))
-  }
-
-  async mainPid(): Promise<number> {
-    return Number(await this.box.show('app', 'MainPID'))
-  }
-
-  isListed(pid: number): Promise<boolean> {
-    return this.box.run('kill', '-0', String(pid)).then(({ code }) => code === 0)
-  }
-
-  /** Its listener is in the store. */
-  async untilStoring(): Promise<void> {
-    await until(async () => Number(await this.box.show('app', 'NFileDescriptorStore')) > 0)
-  }
-
-  status(): Promise<string> {
-    return this.box.show('app', 'StatusText')
-  }
-}
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 20))
-}
