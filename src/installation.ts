@@ -36,8 +36,9 @@ import type { ReloadOptions } from './triggers/spawn.js'
 import { reportBoot } from './triggers/spawned.js'
 import { leaveAfterStart } from './triggers/start.js'
 import { readStartCommand, type StartCommand } from './triggers/start-command.js'
-import { type Supervised, supervisedBy } from './triggers/supervised.js'
-import { type Systemd, systemdOf } from './triggers/systemd.js'
+import { supervisedBy, systemdOf } from './triggers/started-by.js'
+import type { Supervised } from './triggers/supervised.js'
+import type { Systemd } from './triggers/systemd.js'
 import { endBefore, leaveAsWorker } from './triggers/worker.js'
 
 /**

@@ -97,6 +97,17 @@ export function holdTime(environment: NodeJS.ProcessEnv): number {
   return seconds(environment, 'TSUNAGI_HOLD', 5_000)
 }
 
+/** What a new version is asked before it takes over: `TSUNAGI_HEALTH`, a path such as /healthz, within `TSUNAGI_HEALTH_TIMEOUT` seconds. @default none, 10 s */
+export function healthCheck(environment: NodeJS.ProcessEnv): { path: string; timeout: number } | undefined {
+  const { TSUNAGI_HEALTH: path, TSUNAGI_HEALTH_TIMEOUT: given } = environment
+  if (!path) return undefined
+  if (!path.startsWith('/')) throw misuse('ERR_TSUNAGI_OPTION', `TSUNAGI_HEALTH is a path that begins with "/", not "${path}".`)
+  const seconds = Number(given || 10)
+  if (!Number.isFinite(seconds) || seconds < 0)
+    throw misuse('ERR_TSUNAGI_OPTION', `TSUNAGI_HEALTH_TIMEOUT is a number of seconds, 0 or more, not "${given}".`)
+  return { path, timeout: seconds * 1000 }
+}
+
 /** Milliseconds that what stays behind may take to end by itself. `TSUNAGI_GRACE`, in seconds. @default 30 s */
 export function gracePeriod(environment: NodeJS.ProcessEnv): number {
   return seconds(environment, 'TSUNAGI_GRACE', 30_000)

@@ -7,7 +7,7 @@ import { passSignals } from '../supervisor/signals.js'
 import { Supervisor } from '../supervisor/supervisor.js'
 import { watchFiles } from '../supervisor/watch-files.js'
 import { shownWorkingDirectory } from '../triggers/start-command.js'
-import { type Command, EXIT, milliseconds, text, UsageError } from './command.js'
+import { type Call, type Command, EXIT, milliseconds, text, UsageError } from './command.js'
 
 export const run: Command = {
   summary: 'runs a server and replaces it with overlap, at SIGHUP or SIGUSR2, at `tsunagi reload` or when its files change',
@@ -17,6 +17,11 @@ export const run: Command = {
     watch: { type: 'boolean', says: 'reloads when a source file below the working directory has changed' },
     restart: { type: 'boolean', says: 'starts the server again when it crashes, later each time (0.1 s to 30 s); else ends as it has' },
     timeout: { type: 'string', value: 'SECONDS', says: 'that a new version may take until it serves (60)' },
+    health: {
+      type: 'string',
+      value: 'PATH',
+      says: 'asks every new version for this path before it takes over, such as /healthz (TSUNAGI_HEALTH)',
+    },
     name: { type: 'string', value: 'NAME', says: 'sets TSUNAGI_NAME' },
   },
   async run(call) {
@@ -25,12 +30,11 @@ export const run: Command = {
     const log = (line: string) => call.output.err(`tsunagi: ${line}\n`)
     const { native, missing } = loadBinding()
     if (missing) log(`${missing.message}. A reload stops the server before it starts the new version.`)
-    const name = text(call, 'name')
     const supervisor = new Supervisor(
       {
         args: ['--require', fileURLToPath(new URL('register.cjs', import.meta.url)), ...call.arguments],
         cwd: shownWorkingDirectory(),
-        environment: { ...process.env, ...(name === undefined ? {} : { TSUNAGI_NAME: name }) },
+        environment: { ...process.env, ...setting('TSUNAGI_NAME', text(call, 'name')), ...setting('TSUNAGI_HEALTH', health(call)) },
       },
       {
         restart: call.options['restart'] === true,
@@ -50,6 +54,16 @@ export const run: Command = {
     }
     return endAs(await supervisor.finished)
   },
+}
+
+function health(call: Call): string | undefined {
+  const path = text(call, 'health')
+  if (path !== undefined && !path.startsWith('/')) throw new UsageError(`--health is a path that begins with "/", not "${path}".`)
+  return path
+}
+
+function setting(name: string, value: string | undefined): NodeJS.ProcessEnv {
+  return value === undefined ? {} : { [name]: value }
 }
 
 /** This process ends as the program has: with its exit code, or by its signal where that is possible. */

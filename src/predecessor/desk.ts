@@ -89,11 +89,6 @@ export class Desk {
     this.#watcher?.succeeded(report)
   }
 
-  /** The successor that is waited for has not come. */
-  failed(reason: Error): void {
-    this.#watcher?.failed(reason)
-  }
-
   /** Whether a process with this token was started by us, and may take over although it is our child. */
   expects(token: string): boolean {
     return token !== '' && token === this.#watcher?.token

@@ -9,6 +9,7 @@ import { awaitVerdict } from './await-verdict.js'
 import { collectGarbage } from './collect-garbage.js'
 import { Inheritance } from './inheritance.js'
 import { Landing } from './landing.js'
+import { probeHealth } from './probe-health.js'
 import { type Aborted, type Arrived, receive } from './receive.js'
 import { type Restored, restore } from './restore.js'
 import { resume } from './resume.js'
@@ -24,6 +25,7 @@ export async function takeOver(installation: Installation, session: Session): Pr
   const inheritance = new Inheritance(installation, session)
   session.listen()
   await Promise.race([installation.whenReady(), session.failed])
+  await Promise.race([probeHealth(installation, session.claimed.values()), session.failed])
   await warmUp(installation)
   env.fault('successor-before-ready')
   for (let attempt = 0; ; attempt++) {

@@ -10,6 +10,8 @@ export class Supervised {
   readonly #installation: Installation
   readonly #line: Supervision<ToSupervisor, ToSupervised>
   #isAlone = false
+  /** Of the reload that is under way. */
+  #failed: (reason: Error) => void = () => {}
 
   constructor(installation: Installation, fd: number) {
     this.#installation = installation
@@ -18,6 +20,7 @@ export class Supervised {
       (message) => this.#lineOnMessage(message),
       () => {
         this.#isAlone = true
+        this.#failed(failure('`tsunagi run` has ended'))
       },
     )
     this.#sayServing().catch(() => {}) // what the main module throws is Node's to tell
@@ -36,7 +39,8 @@ export class Supervised {
     const token = newToken()
     try {
       return await new Promise<HandoverReport>((succeeded, failed) => {
-        desk.watch({ token, succeeded, failed })
+        this.#failed = failed
+        desk.watch({ token, succeeded, failed() {} }) // the supervisor says why, and what the new version has printed
         this.#line.tell({ is: 'reload', token, timeout })
       })
     } finally {
@@ -59,16 +63,7 @@ export class Supervised {
     } else if (desk.expects(message.token)) {
       const reason = `The new version did not take over: ${message.reason}. This process goes on serving.`
       const error = new TsunagiError('ERR_TSUNAGI_RELOAD', reason, { serving: true })
-      desk.failed(Object.assign(error, { output: message.output }))
+      this.#failed(Object.assign(error, { output: message.output }))
     }
   }
-}
-
-/** @note src/node.cc makes what Node inherits CLOEXEC at start: children of the application do not get it. */
-export function supervisedBy(installation: Installation): Supervised | undefined {
-  const { environment } = installation.env
-  const fd = environment['TSUNAGI_SUPERVISOR_FD']
-  if (fd === undefined) return undefined
-  delete environment['TSUNAGI_SUPERVISOR_FD'] // it is ours alone, not our children's
-  return new Supervised(installation, Number(fd))
 }

@@ -5,6 +5,7 @@ import type { Installation } from '../installation.js'
 import { serverFdOf } from '../native/net-internals.js'
 import { GivenDescriptors, listenerName, OURS } from './given.js'
 import { type ReloadOptions, spawnSuccessor } from './spawn.js'
+import { SYSTEMD_SUCCESSOR } from './started-by.js'
 
 /**
  * This process is the main process of a systemd service with a notify socket, or the successor of one. It says when it serves, reloads by a successor that
@@ -120,7 +121,7 @@ export class Systemd {
     const patience = (options.timeout ?? 60_000) * 1000
     this.notify(['RELOADING=1', `MONOTONIC_USEC=${microseconds}`, `EXTEND_TIMEOUT_USEC=${patience}`])
     try {
-      return await spawnSuccessor(this.#installation, options, { isDetached: true, environment: { [SUCCESSOR]: '1' } })
+      return await spawnSuccessor(this.#installation, options, { isDetached: true, environment: { [SYSTEMD_SUCCESSOR]: '1' } })
     } catch (error) {
       const [reason] = (error as Error).message.split('\n')
       this.notify(['READY=1', `STATUS=still generation ${this.#installation.generation}: ${reason}`])
@@ -196,16 +197,6 @@ export class Systemd {
   }
 }
 
-/** Of the processes of a service only the main one, and the successors that it has started, have anything to say to systemd. */
-export function systemdOf(installation: Installation): Systemd | undefined {
-  const { environment } = installation.env
-  const isSuccessor = environment[SUCCESSOR] !== undefined
-  delete environment[SUCCESSOR] // it is ours alone, not our children's
-  const { NOTIFY_SOCKET, SYSTEMD_EXEC_PID } = environment
-  const isMain = SYSTEMD_EXEC_PID === String(process.pid)
-  return NOTIFY_SOCKET && /^[/@]/.test(NOTIFY_SOCKET) && (isMain || isSuccessor) ? new Systemd(installation, NOTIFY_SOCKET) : undefined
-}
-
 /** @note cgroups(7): a service's processes are in its group. */
 function isInSameGroup(pid: number): boolean {
   try {
@@ -219,4 +210,3 @@ const STORE_IS_OFF =
   "systemd's descriptor store is off or full: `systemctl reload` keeps every connection, `systemctl restart` closes them. FileDescriptorStoreMax=16 in the unit turns it on."
 /** Milliseconds; the barrier does not wait for what systemd closes in the background. */
 const LATE_MS = 2_000
-const SUCCESSOR = 'TSUNAGI_SYSTEMD_SUCCESSOR'

@@ -72,6 +72,33 @@ describe('tsunagi run', () => {
     }
   })
 
+  it('asks a new version whether it is well through its own server, and goes on with the old one while it is not', async () => {
+    const program = (status: number) => `import { createServer } from 'node:http'
+      const server = createServer((request, response) => {
+        if (request.url === '/healthz') response.statusCode = ${status}
+        response.end(String(process.pid))
+      })
+      server.on('connection', (socket) => console.log(JSON.stringify({ event: 'connection', from: socket.remoteAddress ?? 'within' })))
+      server.listen(Number(process.env.PORT), '127.0.0.1', () => console.log(JSON.stringify({ event: 'up' })))`
+    const release = await released({
+      program: program(200),
+      options: ['--health', '/healthz'],
+      environment: { TSUNAGI_HEALTH_TIMEOUT: '1' },
+    })
+    await release.run.until('up')
+    const pid = async () => (await fetch(`http://127.0.0.1:${release.port}/`, { headers: { connection: 'close' } })).text()
+    const first = await pid()
+    release.write(program(503))
+    const refused = await tsunagi(release.environment, 'reload')
+    expect(refused).toMatchObject({ code: 1 })
+    expect(refused.err).toMatch(/The new version is not well: GET \/healthz was answered with 503, for 1 s/)
+    expect(await pid()).toBe(first)
+    release.write(program(204))
+    expect(await tsunagi(release.environment, 'reload')).toMatchObject({ code: 0 })
+    expect(await pid()).not.toBe(first)
+    expect(release.run.all('connection').some(({ from }) => from === 'within')).toBe(true)
+  })
+
   it('reloads when a file changes, and after a crash waits for the next change', async () => {
     const release = await released({ options: ['--watch'] })
     const fleet = await Fleet.connect({ raw: release.port, clients: { raw: 5 } })
@@ -169,12 +196,13 @@ describe('tsunagi run as process 1', () => {
 interface Running {
   options?: string[]
   command?: readonly string[]
+  environment?: NodeJS.ProcessEnv
 }
 
-async function running({ options = [], command }: Running = {}, script = FLEET) {
+async function running({ options = [], command, environment: more = {} }: Running = {}, script = FLEET) {
   const directory = temporaryDirectory()
   const port = await freePort()
-  const environment = { ...process.env, TSUNAGI_DIR: directory, TSUNAGI_MOVE: 'all', PORT: String(port) }
+  const environment = { ...process.env, TSUNAGI_DIR: directory, TSUNAGI_MOVE: 'all', PORT: String(port), ...more }
   const settings: Settings = { args: ['run', ...options, script], spawn: { cwd: dirname(script) }, ...(command ? { command } : {}) }
   const run = launch(environment, settings)
   if (script === FLEET) await run.until('raw listening')
