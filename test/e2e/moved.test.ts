@@ -158,6 +158,7 @@ describePrivileged('net-namespace', 'two hosts with keepalived', () => {
 
     const { said, code } = await pair.pipe()
     expect(code, said).toBe(0)
+    expect(second.wasMaster, second.output).toBe(false)
     await first.stop()
     await second.isMaster()
     await pair.expectAllRight(clients, pair.startThere())
@@ -204,8 +205,12 @@ class Keepalived {
     return keepalived
   }
 
+  get wasMaster(): boolean {
+    return existsSync(this.#mark)
+  }
+
   async isMaster(): Promise<void> {
-    while (!existsSync(this.#mark)) await this.#moment()
+    while (!this.wasMaster) await this.#moment()
   }
 
   /** It says good-bye to the others, and takes its addresses away. */

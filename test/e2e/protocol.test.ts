@@ -81,7 +81,7 @@ describe('a successor', () => {
 describe('two versions of this package', () => {
   const range = ([min, max]: readonly number[]) => {
     const copy = new PackageCopy()
-    copy.edit(/PROTOCOL = \{ min: \d+, max: \d+ \}/, `PROTOCOL = { min: ${min}, max: ${max} }`)
+    copy.edit(/PROTOCOL ?= ?\{ ?min: ?\d+, ?max: ?\d+ ?\}/, `PROTOCOL={min:${min},max:${max}}`)
     return copy.fixture('echo.mjs')
   }
 

@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { temporaryDirectory } from './process.js'
@@ -23,12 +23,14 @@ export class PackageCopy {
     return join(this.directory, 'fixtures', name)
   }
 
-  /** Replaces the one place of the bundle that reads so. */
+  /** Replaces the one place of the bundles that reads so. */
   edit(from: RegExp, to: string): void {
-    const bundle = join(this.directory, 'node_modules', 'tsunagi', 'dist', 'core.cjs')
-    const text = readFileSync(bundle, 'utf8')
-    const found = text.match(new RegExp(from, 'g'))?.length ?? 0
-    if (found !== 1) throw new Error(`${from} is in the bundle ${found} times`)
-    writeFileSync(bundle, text.replace(from, to))
+    const dist = join(this.directory, 'node_modules', 'tsunagi', 'dist')
+    const bundles = readdirSync(dist).filter((name) => name.endsWith('.cjs'))
+    const places = bundles.flatMap((name) => [...readFileSync(join(dist, name), 'utf8').matchAll(new RegExp(from, 'g'))].map(() => name))
+    const [bundle, another] = places
+    if (bundle === undefined || another) throw new Error(`${from} is in the bundles ${places.length} times`)
+    const path = join(dist, bundle)
+    writeFileSync(path, readFileSync(path, 'utf8').replace(from, to))
   }
 }

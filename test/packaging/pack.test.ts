@@ -51,6 +51,12 @@ describe('the tarball', () => {
     ).not.toEqual([])
   })
 
+  it('holds the helper beside the addon, as a program that runs', () => {
+    const helper = installed('prebuilds', `${process.platform}-${process.arch}`, 'tsunagi-repair')
+    const { status, stderr } = spawnSync(helper, [], { encoding: 'utf8' })
+    expect([status, stderr]).toEqual([2, expect.stringContaining('usage: tsunagi-repair <path>')])
+  })
+
   it('holds nothing else', () => {
     const others = packed.filter((path) => !/^(dist|prebuilds|docs)\//.test(path))
     expect(others.sort()).toEqual(['CHANGELOG.md', 'LICENSE', 'README.md', 'package.json'])
