@@ -88,10 +88,11 @@ describePrivileged('net-namespace', 'a start that may not send raw packets', () 
 
 describePrivileged('net-namespace', 'a server that ends and is started again', () => {
   test.for([
-    ['their ports', false],
-    ['their two ends, while another drains', true],
-  ] as const)('has its connections as they were, every byte, in every state, of every family: held by %s', async ([, oneDrains]) => {
-    const network = await OwnNetwork.make()
+    ['their ports', false, undefined],
+    ['their two ends, while another drains', true, undefined],
+    ['their ports, without a right outside of a user namespace', false, 'user'],
+  ] as const)('has its connections as they were, every byte, in every state, of every family: held by %s', async ([, oneDrains, kind]) => {
+    const network = await OwnNetwork.make(kind)
     const line = await network.line('cold-server.mjs', { mode: { ipv4: true } })
     const first = line.launch()
     await first.until('serving')
