@@ -24,8 +24,9 @@ export function findSaved(env: Env, key: string): FoundSnapshot | undefined {
   let found: FoundSnapshot | undefined
   for (const stored of storedSnapshots(directory)) {
     const head = headOf(env, stored, stored.path === snapshotPath(directory, key) ? key : undefined)
-    if (head === undefined || !isFor(head, key) || isInWork(stored, head)) continue
-    if (stored.state === 'partial') clearAway(env, stored, head, 'the process that was saving them died over it')
+    if (head === undefined || isInWork(stored, head)) continue
+    if (!isFor(head, key)) removeIfForgotten(stored, head)
+    else if (stored.state === 'partial') clearAway(env, stored, head, 'the process that was saving them died over it')
     else if (stored.state === 'spent') clearAway(env, stored, head, 'the process that had restored them died right after it')
     else if (ageOf(head) > head.holdMs) resetSaved(env, stored, head)
     else found = renewed(env, stored, head) ?? found
@@ -95,6 +96,11 @@ function isFor({ bequest, namespace }: SnapshotHead, key: string): boolean {
 /** A clock that was set back makes nothing young. */
 export function ageOf({ bequest }: SnapshotHead): number {
   return Math.abs(Date.now() - bequest.leftAt)
+}
+
+/** Of another address: its server did not come back, and what clients have said to it does not belong on a disk. What it held is over. */
+function removeIfForgotten({ path }: StoredSnapshot, head: SnapshotHead): void {
+  if (ageOf(head) > 2 * head.holdMs) removeSnapshot(path)
 }
 
 function clearAway(env: Env, { path }: StoredSnapshot, head: SnapshotHead, why: string): void {

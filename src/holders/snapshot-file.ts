@@ -4,6 +4,7 @@ import { holdPackets, releasePackets } from '../cold/held-packets.js'
 import { SnapshotWriter, snapshotPath, startTimeOf } from '../cold/snapshot-store.js'
 import { endSaved, findSaved } from '../cold/stored.js'
 import { ownPorts, tuplesBeside } from '../cold/what-to-hold.js'
+import { TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
 import { repairPowers } from '../native/repair-powers.js'
 import { packetHoldTime } from '../options.js'
@@ -68,6 +69,7 @@ function save({ env }: Installation, bundle: Bundle, path: string, holdMs: numbe
   let dumped: Dumped | undefined
   try {
     env.fault('snapshot-before-hold')
+    const heldSince = env.now()
     holdPackets(powers, held, holdMs)
     env.fault('snapshot-after-hold')
     env.native.pollReadable(new Int32Array(), SETTLE_MS) // for packets that were past the hold already
@@ -75,6 +77,7 @@ function save({ env }: Installation, bundle: Bundle, path: string, holdMs: numbe
     env.fault('snapshot-after-dump')
     writer.complete({ ...dumped, record: bundle.record, segments: bundle.segments })
     env.fault('snapshot-after-file')
+    if (env.now() - heldSince >= holdMs) throw tookTooLong(holdMs)
     return { refused: dumped.refused, alone: () => holdPackets(powers, { ports, tuples: held.tuples }, holdMs) }
   } catch (error) {
     releasePackets(powers, held)
@@ -82,6 +85,14 @@ function save({ env }: Installation, bundle: Bundle, path: string, holdMs: numbe
     writer.abandon()
     throw error
   }
+}
+
+/** Packets have come through in between, to sockets that could not answer: what was saved is not what is. */
+function tookTooLong(holdMs: number): TsunagiError {
+  return new TsunagiError('ERR_TSUNAGI_SNAPSHOT_AGE', `Saving took longer than packets are held, ${holdMs / 1000} s (TSUNAGI_HOLD).`, {
+    phase: 'send',
+    serving: true,
+  })
 }
 
 function firstKey({ bequest }: Bundle): string {

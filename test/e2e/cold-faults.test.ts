@@ -1,4 +1,5 @@
 import { readdirSync } from 'node:fs'
+import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { HOLDER_FAULT_POINTS } from '../../src/env.js'
 import { OwnNetwork } from '../helpers/own-network.js'
@@ -191,5 +192,26 @@ describePrivileged('net-namespace', 'a start that comes to nothing', () => {
     expect(files(line)).toEqual([])
     expect(next.all('resumed')).toEqual([])
     await servesNewClients(network, line)
+  })
+})
+
+describePrivileged('net-namespace', 'a server that never comes back', () => {
+  test('leaves a file that any later start removes', async () => {
+    const { network, line } = await begin()
+    const server = await start(line)
+    await withClients(network, line)
+    server.kill('SIGINT')
+    await server.exited
+    expect(files(line)).toHaveLength(1)
+    while ((await network.held()).leftMs > 0);
+    const other = await network.line('echo.mjs')
+    const elsewhere = other.launch({ env: { TSUNAGI_DIR: line.directory } })
+    await elsewhere.until('serving')
+    expect(files(line)).toHaveLength(1) // it is not that old yet
+    elsewhere.kill()
+    await elsewhere.exited
+    await delay(HOLD_MS + 500)
+    await other.launch({ env: { TSUNAGI_DIR: line.directory } }).until('serving')
+    expect(files(line)).toEqual([])
   })
 })

@@ -48,7 +48,15 @@ describePrivileged('net-namespace', 'a server that is told to end', () => {
       expect(await network.held()).toMatchObject({ ports: [line.port] })
       server.kill('SIGKILL')
       await server.exited
+      // Who connects meanwhile is not refused, and is served then.
+      const newcomers = network.launch('cold-clients.mjs', line, { groups: [{ kind: 'echo' }, { kind: 'echo', host: '::1' }] })
+      await delay(300)
+      expect(newcomers.told).toEqual([])
       expect(await line.launch().until('resumed')).toMatchObject({ moved: 2 })
+      await newcomers.until('connected')
+      newcomers.tell('stop')
+      newcomers.tell('finish')
+      expect(await newcomers.until('finished')).toMatchObject({ flaws: [] })
       return
     }
     clients.tell('finish')
