@@ -3,8 +3,9 @@
  *
  *   npm run proof -- [--reloads 50] [--clients 200] [--json] [--host] [--sabotage drop|repeat|swap|fin|rst|kill]
  *   npm run proof -- big [--reloads 10]
+ *   npm run proof -- web [--reloads 20] [--clients 200] [--move all] [--json]
  *
- * Exit code 1 on any loss. `--host` stays in the host's network namespace; `--sabotage` does harm once, to show that it is noticed.
+ * Exit code 1 on any loss. `--move` is TSUNAGI_MOVE for the apps: `--move ""` shows what happens to those that nobody has asked for. `--host` stays in the host's network namespace; `--sabotage` does harm once, to show that it is noticed.
  */
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
@@ -14,6 +15,7 @@ import { failures, rows } from './proof/outcome.js'
 import { runReloads } from './proof/reloads.js'
 import { SABOTAGES } from './proof/sabotage.js'
 import { table } from './proof/table.js'
+import { proveWeb, webFailures, webTable } from './proof/web.js'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -23,9 +25,14 @@ const { values, positionals } = parseArgs({
     json: { type: 'boolean', default: false },
     host: { type: 'boolean', default: false },
     sabotage: { type: 'string' },
+    move: { type: 'string', default: 'all' },
   },
 })
-const proofs = { mixed: { mix: mixed, reloads: 50, clients: 200 }, big: { mix: big, least: leastOfBig, reloads: 10, clients: 1000 } }
+const proofs = {
+  web: { reloads: 20, clients: 200 },
+  mixed: { mix: mixed, reloads: 50, clients: 200 },
+  big: { mix: big, least: leastOfBig, reloads: 10, clients: 1000 },
+}
 const proof = proofs[positionals[0] ?? 'mixed']
 const reloads = Number(values.reloads ?? proof?.reloads)
 const clients = Number(values.clients ?? proof?.clients)
@@ -35,7 +42,8 @@ if (!(clients >= 20)) usage('--clients is a number from 20')
 if (values.sabotage !== undefined && !SABOTAGES.includes(values.sabotage)) usage(`--sabotage is one of ${SABOTAGES.join(', ')}`)
 
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(1))
-if (process.env.TSUNAGI_PROOF_INSIDE) await inside()
+if (proof === proofs.web) await web()
+else if (process.env.TSUNAGI_PROOF_INSIDE) await inside()
 else await outside()
 
 /** Finds a network namespace, runs there what is below, and shows its outcome. */
@@ -50,6 +58,19 @@ async function outside() {
     process.stdout.write(
       `${outcome.error ? '' : `${table(rows(outcome))}\n`}${failed.length ? `\nFAILED\n  ${failed.join('\n  ')}\n` : '\nnothing was lost\n'}`,
     )
+  process.exit(failed.length ? 1 : 0)
+}
+
+/** Web apps that know nothing of tsunagi, on loopback. */
+async function web() {
+  process.stderr.write(`${reloads} reloads of each app with ${clients} clients, Node ${process.version}\n`)
+  const outcome = await proveWeb(
+    { reloads, clients, move: values.move },
+    (app, done) => done % 5 === 0 && process.stderr.write(`${app}: ${done} reloads\n`),
+  )
+  const failed = webFailures(outcome)
+  if (values.json) process.stdout.write(`${JSON.stringify({ ...outcome, failures: failed }, null, 2)}\n`)
+  else process.stdout.write(`${webTable(outcome)}\n${failed.length ? `\nFAILED\n  ${failed.join('\n  ')}\n` : '\nnothing was lost\n'}`)
   process.exit(failed.length ? 1 : 0)
 }
 

@@ -13,11 +13,13 @@ export class Line {
   #script
   #environment
   #sidePort
+  #node
 
-  constructor(script, { sidePort, environment }) {
+  constructor(script, { sidePort, environment, node = [] }) {
     this.#script = fileURLToPath(script)
     this.#environment = environment
     this.#sidePort = sidePort
+    this.#node = node
   }
 
   /** Starts the program once more. Resolves when it serves and whoever served before has left; as it should with code 0, else it is in `faults`. */
@@ -43,7 +45,7 @@ export class Line {
   }
 
   #start(environment) {
-    const child = spawn(process.execPath, [this.#script], {
+    const child = spawn(process.execPath, [...this.#node, this.#script], {
       env: { ...process.env, ...this.#environment, ...environment },
       stdio: ['ignore', 'pipe', 'pipe'],
     })

@@ -18,6 +18,21 @@ describe('the proof', () => {
     expect(status).toBe(0)
   })
 
+  it('holds for web apps that know nothing of it', () => {
+    const { status, outcome } = prove('web', '--reloads', '2', '--clients', '40')
+    expect(outcome.failures).toEqual([])
+    expect(status).toBe(0)
+  })
+
+  it('notices what becomes of WebSockets and event streams that nobody has asked to be moved', () => {
+    const { status, outcome } = prove('web', '--reloads', '1', '--clients', '20', '--move', '')
+    const failures = outcome.failures.join('\n')
+    for (const kind of ['ws, websocket', 'ws, event stream', 'socket.io, socket.io', 'socket.io, event stream'])
+      expect(failures).toMatch(`${kind}: `)
+    expect(failures).not.toMatch(/keep-alive|upload|download/)
+    expect(status).toBe(1)
+  })
+
   // A proof that cannot fail proves nothing.
   it.each([
     ['drop', 'bytes were lost'],

@@ -64,6 +64,23 @@ describe('an app with socket.io that knows nothing of tsunagi, with TSUNAGI_MOVE
     expect(ada.surplus).toEqual([])
   })
 
+  it('the heartbeat goes on where reloads follow each other faster than its pings', async () => {
+    const options = { pingInterval: 3_000, pingTimeout: 5_000 }
+    const line = await startPlain('socketio.mjs', { env: MOVE, mode: { options } })
+    const ada = await SocketIoClient.connect(line.port, 'ada', WEBSOCKET)
+    expect(await ada.event()).toEqual(['welcome', 'ada'])
+    let pings = 0
+    ada.socket.io.engine.on('ping', () => pings++)
+    // A client gives up when it has not been pinged for both together.
+    const end = performance.now() + 1.5 * (options.pingInterval + options.pingTimeout)
+    while (performance.now() < end) {
+      await nextPlain(line)
+      expect(await ada.ask('who')).toBe('ada')
+    }
+    expect(pings).toBeGreaterThan(0)
+    expect(ada.seen).toEqual([])
+  })
+
   it('an acknowledgement that the predecessor gives late reaches the client, once; who waits for one there is said', async () => {
     const line = await startPlain('socketio.mjs', { env: MOVE })
     const ada = await SocketIoClient.connect(line.port, 'ada', WEBSOCKET)

@@ -188,7 +188,7 @@ export class SocketIoDialect implements Dialect {
   #restore(session: EngineSocket, { state, settled, unmute }: Arriving): void {
     unmute()
     if (state.ping === null) session.resetPingTimeout()
-    else setTimeout(() => ping(session), state.ping).unref()
+    else pingIn(session, state.ping)
     for (const { type, data } of state.packets) session.sendPacket(type, data)
     const client = this.#clients.get(session)
     if (client === undefined || state.namespaces.length === 0) return settled.resolve()
@@ -302,12 +302,16 @@ function isNamespaceState(state: unknown): boolean {
   return isNamed && Array.isArray(rooms) && typeof auth === 'object' && auth !== null && data instanceof Uint8Array
 }
 
-/** What socket.io's own timer does; that one runs in full from the answer on. */
-function ping(session: EngineSocket): void {
-  if (session.readyState !== 'open') return
-  session.hasRefreshedPingTimeout = false
-  session.sendPacket('ping')
-  session.resetPingTimeout()
+/** In the place of socket.io's own timer, so that a handover before it has fired carries what is left of it; that one runs in full from then on. */
+function pingIn(session: EngineSocket, ms: number): void {
+  clearTimeout(session.pingIntervalTimer ?? undefined)
+  session.pingIntervalTimer = setTimeout(() => {
+    if (session.readyState !== 'open') return
+    session.schedulePing()
+    session.hasRefreshedPingTimeout = false
+    session.sendPacket('ping')
+    session.resetPingTimeout()
+  }, ms).unref()
 }
 
 function encodeData(data: object): ReturnType<typeof encodeGraph> {
