@@ -21,10 +21,10 @@ import { Desk } from './predecessor/desk.js'
 import type { Drain } from './predecessor/drain.js'
 import { ConnectionFinder } from './predecessor/enumerate.js'
 import { RepeatingTimers } from './predecessor/repeating-timers.js'
-import { Protocols } from './protocols/protocols.js'
-import { WebSocketProtocol } from './protocols/websocket/websocket.js'
+import { attend } from './protocols/attend.js'
+import type { Protocols } from './protocols/protocols.js'
 import { isClusterWorker, placeOf, programOf, readSlot, type Slot } from './slot.js'
-import { Flow } from './successor/flow.js'
+import type { Flow } from './successor/flow.js'
 import { Resumption } from './successor/resumption.js'
 import type { Session } from './successor/session.js'
 import type { HeldSession } from './successor/take-held.js'
@@ -51,9 +51,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   readonly carried = new CarriedState()
   readonly lifecycle = new Lifecycle()
   readonly resumption = new Resumption()
-  readonly flow: Flow
   readonly holds = new Holds()
-  readonly protocols = new Protocols()
   readonly moveRule: MoveRule
   /** What the process that started this one as its successor gave it. */
   readonly token: string
@@ -73,6 +71,8 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   registered = false
   readonly #listens = new PendingListens()
   readonly #announcement = new Announcement()
+  #protocols: Protocols | undefined
+  #flow: Flow | undefined
   readonly #attached = new WeakMap<Server, AttachedServer>()
   #whenListening: (() => void)[] | undefined = []
   readonly #sessions: Session[] = []
@@ -82,8 +82,6 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
 
   constructor(env: Env) {
     this.env = env
-    this.protocols.add(new WebSocketProtocol(env, this.resumption))
-    this.flow = new Flow(env.native)
     this.grace = gracePeriod(env.environment)
     this.token = env.environment['TSUNAGI_TOKEN'] ?? ''
     delete env.environment['TSUNAGI_TOKEN'] // it is ours alone, not our children's
@@ -103,13 +101,25 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     process.once('beforeExit', () => this.#ownUnlessInheriting())
   }
 
+  get protocols(): Protocols {
+    if (this.#protocols) return this.#protocols
+    this.#protocols = new (halves().Protocols)()
+    this.#protocols.add(new (halves().WebSocketProtocol)(this.env, this.resumption))
+    return this.#protocols
+  }
+
+  get flow(): Flow {
+    this.#flow ??= new (halves().Flow)(this.env.native)
+    return this.#flow
+  }
+
   /** Takes a server in. Returns how to take it out again. */
   add(attached: AttachedServer, listen2?: Listen2): () => void {
     this.servers.add(attached)
     this.#attached.set(attached.server, attached)
     const unwrap = wrapListen(attached, this, listen2)
     this.exit.watch(attached)
-    const unattend = this.protocols.attend(attached)
+    const unattend = attend(attached, () => this.protocols.prepare())
     return () => {
       unwrap()
       unattend()

@@ -1,9 +1,9 @@
 import type { IncomingMessage } from 'node:http'
-import { isReplayed } from './replay.js'
 
 /* Which requests' handlers have shown that they know of handovers, by `isResumed` or `carry`; and which have looked at what the client has had last. */
 
 const asked = new WeakSet<IncomingMessage>()
+const replayed = new WeakSet<IncomingMessage>()
 const waiting = new WeakMap<IncomingMessage, () => void>()
 
 /** Returns whether the request was answered in a predecessor already. */
@@ -12,7 +12,12 @@ export function ask(request: IncomingMessage): boolean {
   const callback = waiting.get(request)
   waiting.delete(request)
   callback?.()
-  return isReplayed(request)
+  return replayed.has(request)
+}
+
+/** This request was answered in a predecessor already, and is read once more. */
+export function markReplayed(request: IncomingMessage): void {
+  replayed.add(request)
 }
 
 export function hasAsked(request: IncomingMessage): boolean {

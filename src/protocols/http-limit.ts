@@ -8,7 +8,7 @@ import { sayLastRequest } from '../native/net-internals.js'
  * `server.maxRequestsPerSocket`. Node counts the requests of a connection where nobody sees it, so they are counted here as well, on servers that
  * have a limit when they begin to listen. A connection that has come from a predecessor is told of its last request by this count.
  */
-export class RequestLimit {
+class RequestLimit {
   readonly #counts = new WeakMap<Socket, { requests: number; readonly isOwn: boolean }>()
 
   attend({ server }: AttachedServer): () => void {
@@ -43,6 +43,8 @@ export class RequestLimit {
     if (!count.isOwn && limit > 0 && count.requests >= limit) sayLastRequest(response)
   }
 }
+
+export const requestLimit = new RequestLimit()
 
 /** @note lib/_http_server.js publishes there before it looks at its own count. */
 const CHANNEL = 'http.server.request.start'

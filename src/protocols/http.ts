@@ -19,7 +19,7 @@ import {
   stopReading,
 } from '../native/net-internals.js'
 import { Heads } from './http-heads.js'
-import { RequestLimit } from './http-limit.js'
+import { requestLimit } from './http-limit.js'
 import { obstacleOfSocket } from './plain-tcp.js'
 import { type Arrival, DISCARD, type Obstacle, type Protocol } from './protocol.js'
 
@@ -31,7 +31,6 @@ import { type Arrival, DISCARD, type Obstacle, type Protocol } from './protocol.
 export const http: Protocol = {
   name: 'http',
   kind: undefined,
-  attend: (attached) => (attached.kind === 'http' ? limit.attend(attached) : () => {}),
   arm: ({ kind, server }) => (kind === 'http' ? heads.arm(server) : () => {}),
   knows: (socket, attached) => attached?.kind === 'http' && hasHttpParser(socket),
   obstacleOf,
@@ -62,7 +61,6 @@ export const http: Protocol = {
 }
 
 const heads = new Heads()
-const limit = new RequestLimit()
 
 /** Plain data. */
 interface HttpState {
@@ -125,7 +123,7 @@ function stateOf(socket: Socket): HttpState {
   return {
     seasoned: !isFresh(socket) && !heads.heldBy(socket),
     last: httpMessageOf(socket)?._last === true,
-    requests: limit.requestsOf(socket),
+    requests: requestLimit.requestsOf(socket),
   }
 }
 
@@ -180,7 +178,7 @@ function serverOnRequest(this: HttpServer, { socket }: IncomingMessage, response
 // ---- the successor
 
 function goOn({ socket, server, timeout }: Arrival, parser: HttpParser, { seasoned, last, requests }: HttpState): void {
-  if (requests > 0) limit.goOn(socket, requests)
+  if (requests > 0) requestLimit.goOn(socket, requests)
   if (last) return void socket.end()
   if (!seasoned) return restart(socket, timeout)
   seasonedElsewhere.add(socket)

@@ -1,6 +1,6 @@
 import type { ServerHttp2Session } from 'node:http2'
-import type { Server, Socket } from 'node:net'
 import { openStreamsOf, serverOf, socketsUnder, writePast } from '../native/net-internals.js'
+import { sessionOn } from './http2-sessions.js'
 import { staying } from './staying.js'
 
 /**
@@ -13,25 +13,17 @@ export const http2 = staying({
   name: 'http2',
   reason: 'HTTP/2 connections drain',
   knows: (_socket, attached) => attached?.kind === 'http2',
-  attend({ kind, server }) {
-    if (kind !== 'http2') return () => {}
-    server.on('session', serverOnSession)
-    return () => server.off('session', serverOnSession)
-  },
   drain(socket) {
     const server = serverOf(socket)
-    if (server) draining.add(server) // a handshake under way becomes a session yet
-    const session = sessions.get(socket)
+    if (server && !server.listeners('session').includes(serverOnSession)) server.on('session', serverOnSession)
+    const session = sessionOn(socket)
     if (session) shutDown(session)
   },
 })
 
-const sessions = new WeakMap<Socket, ServerHttp2Session>()
-const draining = new WeakSet<Server>()
-
-function serverOnSession(this: Server, session: ServerHttp2Session): void {
-  for (const socket of socketsUnder(session)) sessions.set(socket, session)
-  if (draining.has(this)) setImmediate(shutDown, session)
+/** A handshake that was under way when draining began. */
+function serverOnSession(session: ServerHttp2Session): void {
+  setImmediate(shutDown, session)
 }
 
 function shutDown(session: ServerHttp2Session): void {

@@ -19,8 +19,8 @@ export interface Protocol {
   /** What `TSUNAGI_MOVE` calls its connections; `undefined`: they hold nothing of the application and move without being asked for. */
   readonly kind: MoveKind | undefined
 
-  /** A server takes part from now on: of a protocol that has to see the begin of a connection. Returns how to undo it. */
-  attend?(attached: AttachedServer): () => void
+  /** A library that it has to know of is loaded: gets ready to learn of its objects. What else has to be seen from the begin is in attend.ts. */
+  prepare?(): void
 
   /** A successor boots: what has to be looked at until its freeze. Returns how to undo it, if it does not come to that. */
   arm?(attached: AttachedServer): () => void

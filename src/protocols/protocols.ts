@@ -17,12 +17,8 @@ export class Protocols {
     return () => this.#all.splice(this.#all.indexOf(protocol), 1)
   }
 
-  /** A server takes part from now on. Returns how to undo that. */
-  attend(attached: AttachedServer): () => void {
-    const undo = this.#all.map((protocol) => protocol.attend?.(attached))
-    return () => {
-      for (const one of undo) one?.()
-    }
+  prepare(): void {
+    for (const protocol of this.#all) protocol.prepare?.()
   }
 
   /** A successor boots. Returns how to undo what is done for it. */

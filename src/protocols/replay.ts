@@ -1,6 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Server, Socket } from 'node:net'
+import { markReplayed } from './asked.js'
 import type { Arrival } from './protocol.js'
+import type { RequestHead } from './request-head.js'
 
 /**
  * A conversation that began with a request, and whose answer never ends (a WebSocket, an event stream), needs the application's own objects in the
@@ -10,45 +12,6 @@ import type { Arrival } from './protocol.js'
  *
  * Nothing here looks below the stream: the socket may be one under TLS.
  */
-
-/** A request without a body, as plain data. */
-export interface RequestHead {
-  readonly method: string
-  readonly url: string
-  readonly version: string
-  /** Names and values in turn, as they came. */
-  readonly headers: readonly string[]
-}
-
-/** `undefined`: it has a body, which is gone. @note Routers in the manner of connect shorten `url` while their handlers run and keep the whole as `originalUrl`. */
-export function requestOf(request: IncomingMessage & { originalUrl?: string }): RequestHead | undefined {
-  const { method = 'GET', url = '/', originalUrl = url, httpVersion, rawHeaders, headers } = request
-  if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0) return undefined
-  return { method, url: originalUrl, version: httpVersion, headers: rawHeaders }
-}
-
-/** Whether this came from `requestOf`: it is about to be read by a parser, and must be one request. */
-export function isRequestHead(value: unknown): value is RequestHead {
-  const { method, url, version, headers } = (value ?? {}) as Partial<RequestHead>
-  if (!isText(method, /^[A-Z-]+$/) || !isText(url, /^[^\s\0]+$/) || !isText(version, /^1\.[01]$/)) return false
-  if (!Array.isArray(headers) || headers.length % 2 !== 0) return false
-  return headers.every((text, i) => isText(text, i % 2 === 0 ? /^[^\s:\0]+$/ : /^[^\r\n\0]*$/))
-}
-
-function isText(value: unknown, pattern: RegExp): boolean {
-  return typeof value === 'string' && value.length <= MAX_TEXT && pattern.test(value)
-}
-
-/** The same request with one header more, or with another value of it; `undefined` takes it away. */
-export function withHeader(request: RequestHead, name: string, value: string | undefined): RequestHead {
-  const headers: string[] = []
-  for (let i = 0; i < request.headers.length; i += 2) {
-    const [key, present] = request.headers.slice(i, i + 2) as [string, string]
-    if (key.toLowerCase() !== name.toLowerCase()) headers.push(key, present)
-  }
-  if (value !== undefined) headers.push(name, value)
-  return { ...request, headers }
-}
 
 /**
  * Puts an arrived connection into its server and has the request read there, all of it before this returns. `received` is called when the application
@@ -67,7 +30,7 @@ export function replay(
     const [message, second] = args as [IncomingMessage, ServerResponse | Socket]
     if (!REQUEST_EVENTS.has(event) || message.socket !== socket) return
     wasReceived = true
-    replayed.add(message)
+    markReplayed(message)
     received(message, 'writeHead' in second ? second : undefined)
   })
   try {
@@ -78,12 +41,6 @@ export function replay(
   if (!wasReceived) throw new Error('the server did not take the request that its predecessor had answered')
 }
 
-/** Whether this request was answered in a predecessor already. */
-export function isReplayed(request: IncomingMessage): boolean {
-  return replayed.has(request)
-}
-
-const replayed = new WeakSet<IncomingMessage>()
 /** @note lib/_http_server.js: what a server says when a head is complete. */
 const REQUEST_EVENTS = new Set<string | symbol>(['request', 'upgrade', 'connect', 'checkContinue', 'checkExpectation'])
 
@@ -181,5 +138,3 @@ function toText(chunk: unknown, encoding: unknown): string {
     return Buffer.from(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8').toString('latin1')
   return Buffer.from(chunk as Uint8Array).toString('latin1')
 }
-
-const MAX_TEXT = 64 * 1024

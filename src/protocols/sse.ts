@@ -1,22 +1,13 @@
 import type { ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import {
-  dropParser,
-  hasHttpParser,
-  httpMessageOf,
-  isChunked,
-  isFlushed,
-  parserOf,
-  type Response,
-  type ResponseWatcher,
-  watchResponses,
-} from '../native/net-internals.js'
+import { dropParser, hasHttpParser, httpMessageOf, isChunked, isFlushed, parserOf, type Response } from '../native/net-internals.js'
 import { hasAsked } from './asked.js'
 import { continued, goOn } from './continued-response.js'
-import { EventStream } from './event-stream.js'
+import { isEventStream, streams } from './noted-streams.js'
 import { fedByPipe, obstacleOfSocket } from './plain-tcp.js'
 import { type Arrival, DISCARD, type LateAct, type LateSink, type Left, type Obstacle, type Protocol, restoreTimeout } from './protocol.js'
-import { isRequestHead, type RequestHead, replay, requestOf, withHeader } from './replay.js'
+import { replay } from './replay.js'
+import { isRequestHead, type RequestHead, requestOf, withHeader } from './request-head.js'
 
 /**
  * A response that never ends: server-sent events, or any other of which the application says that it can go on. The request is read once more in the
@@ -25,9 +16,6 @@ import { isRequestHead, type RequestHead, replay, requestOf, withHeader } from '
 export const sse: Protocol = {
   name: 'sse',
   kind: 'sse',
-  attend({ kind, server }) {
-    return kind === 'http' ? watchResponses(server, eventStreamWatcher) : () => {}
-  },
   knows(socket, attached) {
     const response = attached?.kind === 'http' && hasHttpParser(socket) ? httpMessageOf(socket) : null
     return response !== null && !response.finished && (streams.has(response) || hasAsked(response.req))
@@ -51,35 +39,6 @@ export const sse: Protocol = {
     else applyLate(response, act)
   },
 }
-
-/** Notes what is written to event streams. Others cost a look at their head. */
-const eventStreamWatcher: ResponseWatcher = {
-  head(response, head) {
-    if (!isEventStream(head)) return
-    const lastId = response.req.headers['last-event-id']
-    streams.set(response, { events: new EventStream(typeof lastId === 'string' ? lastId : undefined), onBoundary: undefined })
-  },
-  wrote(response, chunk, encoding) {
-    const stream = streams.get(response)
-    if (stream === undefined) return
-    stream.events.note(chunk, encoding)
-    if (stream.onBoundary && stream.events.isBetweenEvents) setImmediate(stream.onBoundary)
-  },
-}
-
-/** Of a compressed body nobody here knows where its events end. */
-function isEventStream(head: string): boolean {
-  return head.includes('text/event-stream') && EVENT_STREAM.test(head) && !ENCODED.test(head)
-}
-
-interface Stream {
-  readonly events: EventStream
-  onBoundary: (() => void) | undefined
-}
-
-const streams = new WeakMap<ServerResponse, Stream>()
-const EVENT_STREAM = /^content-type: *text\/event-stream/im
-const ENCODED = /^content-encoding: *(?!identity)\S/im
 
 /** Plain data. */
 interface SseState {

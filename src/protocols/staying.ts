@@ -1,10 +1,7 @@
 import { DISCARD, leaveNothing, type Protocol } from './protocol.js'
 
 /** A protocol whose connections do not move: nothing asks for more of it than how they drain. */
-export function staying({
-  reason,
-  ...own
-}: Pick<Protocol, 'name' | 'knows' | 'drain'> & Pick<Partial<Protocol>, 'attend'> & { readonly reason: string }): Protocol {
+export function staying({ reason, ...own }: Pick<Protocol, 'name' | 'knows' | 'drain'> & { readonly reason: string }): Protocol {
   return {
     ...own,
     kind: undefined,

@@ -196,6 +196,7 @@ describe('an app that knows nothing of tsunagi, without TSUNAGI_MOVE', () => {
     expect(await predecessor.until('left')).toMatchObject({ user: 'ada', code: 1012 })
     const again = await WebSocketClient.connect(line.port, '/', as('ada'))
     expect(await again.message()).toBe('welcome ada')
+    await successor.until('joined')
     expect(successor.all('joined')).toHaveLength(1)
   })
 })

@@ -1,5 +1,6 @@
 /* What an inflater remembers, which zlib's JavaScript side never shows. */
-import { constants, createInflateRaw, type InflateRaw } from 'node:zlib'
+import { createRequire } from 'node:module'
+import type { InflateRaw } from 'node:zlib'
 
 interface ZlibInternals {
   _handle: {
@@ -21,7 +22,7 @@ export function windowOf(inflate: InflateRaw, bits: number): Buffer | undefined 
   const block = repeatWindow(bits)
   const size = 2 ** bits
   const output = Buffer.allocUnsafeSlow(size + 1) // one more, so that zlib comes to the end of its input
-  _handle.writeSync(constants.Z_SYNC_FLUSH, block, 0, block.length, output, 0, output.length)
+  _handle.writeSync(zlib().constants.Z_SYNC_FLUSH, block, 0, block.length, output, 0, output.length)
   return _writeState[0] === 1 && _writeState[1] === 0 ? output.subarray(0, size) : undefined
 }
 
@@ -35,7 +36,7 @@ let isTold: boolean | undefined
 
 function tryOnce(): boolean {
   const known = Buffer.alloc(2 ** 15, 'tsunagi ')
-  const inflate = createInflateRaw({ dictionary: known })
+  const inflate = zlib().createInflateRaw({ dictionary: known })
   try {
     return [15, 15].every((bits) => windowOf(inflate, bits)?.equals(known) === true) // the second time it has to be there still
   } catch {
@@ -43,6 +44,11 @@ function tryOnce(): boolean {
   } finally {
     inflate.close()
   }
+}
+
+/** Whoever has an inflater has loaded it; other starts are spared it. */
+function zlib(): typeof import('node:zlib') {
+  return createRequire(import.meta.url)('node:zlib') as typeof import('node:zlib')
 }
 
 const blocks = new Map<number, Uint8Array>()

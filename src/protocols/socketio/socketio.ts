@@ -4,10 +4,11 @@ import { encodeGraph } from '../../carry/encode-graph.js'
 import type { Env } from '../../env.js'
 import { timeLeft } from '../../native/net-internals.js'
 import type { Resumption } from '../../successor/resumption.js'
+import { override } from '../override.js'
 import type { Obstacle } from '../protocol.js'
-import type { RequestHead } from '../replay.js'
+import type { RequestHead } from '../request-head.js'
 import type { Beginning, Dialect } from '../websocket/dialect.js'
-import { acknowledge, override } from '../websocket/sender.js'
+import { acknowledge } from '../websocket/sender.js'
 import { socketUnder, type WebSocketInternals } from '../websocket/ws.js'
 import {
   type Client,

@@ -31,10 +31,6 @@ export class Adoptions {
     this.#resumption = resumption
   }
 
-  has(socket: Socket): boolean {
-    return this.#waiting.has(socket)
-  }
-
   begin(arrival: Arrival, state: WebSocketState, dialect: Dialect | undefined): void {
     const { socket } = arrival
     this.#waiting.set(

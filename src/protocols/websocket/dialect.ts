@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import type { Obstacle } from '../protocol.js'
-import type { RequestHead } from '../replay.js'
+import type { RequestHead } from '../request-head.js'
 import type { WebSocketInternals } from './ws.js'
 
 /**

@@ -5,7 +5,6 @@
  *
  * The sending side needs nothing: a fresh deflater refers to nothing, which every inflater understands.
  */
-import { constants } from 'node:zlib'
 import { tellsWindows, windowOf } from '../../native/net-internals.js'
 import type { PerMessageDeflate } from './ws.js'
 
@@ -68,7 +67,7 @@ function remembered(deflate: PerMessageDeflate): Uint8Array | undefined {
   const { params, _inflate, _options } = deflate
   if (params?.client_no_context_takeover) return NOTHING
   if (_inflate) {
-    const window = windowOf(_inflate, params?.client_max_window_bits ?? constants.Z_DEFAULT_WINDOWBITS)
+    const window = windowOf(_inflate, params?.client_max_window_bits ?? MOST_BITS)
     return window && withoutZeros(window)
   }
   return withoutZeros(_options?.zlibInflateOptions?.dictionary ?? NOTHING)
@@ -93,5 +92,7 @@ const TOO_LONG = { window: new Uint8Array(), fragments: [], length: 0 }
 /** Bytes of one message that are kept until it is complete; a longer one is completed by the process that has begun it. */
 const MAX_KEPT = 16 * 1024 * 1024
 const NOTHING = new Uint8Array()
+/** @note RFC 7692, 7.1.2: what is agreed on if nothing is said. */
+const MOST_BITS = 15
 /** @note RFC 1951: a reference goes back 32 KiB at most. */
-const ZEROS = Buffer.alloc(32 * 1024)
+const ZEROS = Buffer.alloc(2 ** MOST_BITS)

@@ -2,7 +2,8 @@
  * What a re-run 'connection' handler sends before it returns is discarded: its greeting, and what it tells all the others of somebody who has been here
  * all the time. Frames that are compressed already go out in any case: what one refers to another must not miss.
  */
-import { acknowledge, override } from './sender.js'
+import { override } from '../override.js'
+import { acknowledge } from './sender.js'
 import type { Sender } from './ws.js'
 
 export class Muting {

@@ -2,6 +2,7 @@
  * What is still sent on a WebSocket that has moved, or is about to, as what the application meant: it goes to the successor as that. Its own methods
  * are put on one sender, and taken away again to undo it.
  */
+import { override } from '../override.js'
 import { type Callback, deflateOf, READY_STATE, type SendOptions, setReadyState, type WebSocketInternals } from './ws.js'
 
 /** What an application does to a WebSocket, as plain data. */
@@ -95,24 +96,6 @@ function bytesOf(data: unknown): Uint8Array | undefined {
 export function acknowledge(args: readonly unknown[]): void {
   const callback = args.find((candidate) => typeof candidate === 'function')
   if (callback) process.nextTick(callback as Callback)
-}
-
-type Methods = Record<string, (...args: never[]) => void>
-
-/** Other methods for a while; what was there before comes back. Undoing it twice does nothing. */
-export function override(target: object, methods: Methods): () => void {
-  const before = new Map<string, PropertyDescriptor | undefined>()
-  for (const [name, value] of Object.entries(methods)) {
-    before.set(name, Object.getOwnPropertyDescriptor(target, name))
-    Object.defineProperty(target, name, { value, configurable: true, writable: true })
-  }
-  return () => {
-    for (const [name, descriptor] of before) {
-      if (descriptor) Object.defineProperty(target, name, descriptor)
-      else delete (target as Record<string, unknown>)[name]
-    }
-    before.clear()
-  }
 }
 
 const NOTHING = new Uint8Array()

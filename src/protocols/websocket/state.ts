@@ -2,7 +2,7 @@
  * One WebSocket as plain data. What it was told before it was one (the request to upgrade) stands for all that the application made of it: the
  * successor's application is told the same. What cannot come from there is here. Whatever was received in part goes along as bytes.
  */
-import { isRequestHead, type RequestHead } from '../replay.js'
+import { isRequestHead, type RequestHead } from '../request-head.js'
 import type { Inflated } from './inflating.js'
 import type { Act } from './sender.js'
 import type { DeflateParameters } from './ws.js'

@@ -1,20 +1,26 @@
-/** Which request a connection was upgraded by. Nothing else of an HTTP server's work is looked at, and a server that nobody upgrades on is left alone. */
+/**
+ * Which request a connection was upgraded by, and what the inflater of its WebSocket begins with. Nothing else of an HTTP server's work is looked at, and
+ * a server that nobody upgrades on is left alone.
+ */
 import type { IncomingMessage } from 'node:http'
 import type { Server, Socket } from 'node:net'
-import { type RequestHead, requestOf } from '../replay.js'
-import { override } from './sender.js'
+import { override } from '../override.js'
+import { type RequestHead, requestOf } from '../request-head.js'
+import { prepareInflating } from './inflating.js'
+import { onWebSocket } from './sight.js'
+import { deflateOf } from './ws.js'
 
 /**
- * Calls `onUpgrade` before the application's own 'upgrade' listeners, which may change the request. Not by a listener of its own: some ask how many
+ * Notes each request before the application's own 'upgrade' listeners have it, which may change it. Not by a listener of its own: some ask how many
  * there are. While nobody listens nothing is in the way of what the server emits. Returns how to undo it.
  */
-export function noticeUpgrades(server: Server, onUpgrade: (request: IncomingMessage, socket: Socket) => void): () => void {
+export function noteUpgrades(server: Server): () => void {
   let undo: (() => void) | undefined
   const notice = () => {
     const { emit } = server
     undo = override(server, {
       emit(this: Server, event: string, ...args: [IncomingMessage, Socket]) {
-        if (event === 'upgrade') onUpgrade(...args)
+        if (event === 'upgrade') noteUpgrade(...args)
         return Reflect.apply(emit, this, [event, ...args])
       },
     } as never)
@@ -32,8 +38,13 @@ export function noticeUpgrades(server: Server, onUpgrade: (request: IncomingMess
   }
 }
 
-export function noteUpgrade(socket: Socket, request: IncomingMessage): void {
+function noteUpgrade(request: IncomingMessage, socket: Socket): void {
   ;(socket as Noted)[UPGRADE] = requestOf(request)
+  // Of one that arrives from a predecessor this has been done by then, with what its inflater remembered there.
+  onWebSocket(socket, (ws) => {
+    const deflate = deflateOf(ws)
+    if (deflate) prepareInflating(deflate)
+  })
 }
 
 export function upgradeOf(socket: Socket): RequestHead | undefined {

@@ -1,4 +1,3 @@
-import type { IncomingMessage } from 'node:http'
 import type { Socket } from 'node:net'
 import type { AttachedServer } from '../../attached-server.js'
 import type { Env } from '../../env.js'
@@ -18,13 +17,12 @@ import { SocketIoDialect } from '../socketio/socketio.js'
 import { Adoptions } from './adopt.js'
 import { Corral } from './corral.js'
 import type { Dialect } from './dialect.js'
-import { inflatedOf, prepareInflating } from './inflating.js'
+import { inflatedOf } from './inflating.js'
 import { obstacleOfWebSocket } from './quiescence.js'
 import { receivedPart } from './received-part.js'
 import { type Act, divert, perform } from './sender.js'
-import { onWebSocket } from './sight.js'
 import { readState, type WebSocketState } from './state.js'
-import { noteUpgrade, noticeUpgrades, upgradeOf } from './upgrades.js'
+import { upgradeOf } from './upgrades.js'
 import { closeTimeLeft, deflateOf, expectClose, READY_STATE, stopCloseTimer, type WebSocketInternals, webSocketOn } from './ws.js'
 
 /**
@@ -44,11 +42,8 @@ export class WebSocketProtocol implements Protocol {
     this.#adoptions = new Adoptions(env, resumption)
   }
 
-  /** A WebSocket has to be known from its request on. */
-  attend({ kind, server }: AttachedServer): () => void {
-    if (kind !== 'http') return () => {}
+  prepare(): void {
     for (const dialect of this.#dialects) dialect.prepare()
-    return noticeUpgrades(server, (request, socket) => this.#serverOnUpgrade(request, socket))
   }
 
   knows(socket: Socket): boolean {
@@ -162,15 +157,6 @@ export class WebSocketProtocol implements Protocol {
 
   #named(name: string): Dialect | undefined {
     return this.#dialects.find((dialect) => dialect.name === name)
-  }
-
-  #serverOnUpgrade(request: IncomingMessage, socket: Socket): void {
-    noteUpgrade(socket, request)
-    if (this.#adoptions.has(socket)) return
-    onWebSocket(socket, (ws) => {
-      const deflate = deflateOf(ws)
-      if (deflate) prepareInflating(deflate)
-    })
   }
 }
 

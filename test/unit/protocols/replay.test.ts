@@ -2,7 +2,9 @@ import { once } from 'node:events'
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { describe, expect, it, onTestFinished } from 'vitest'
-import { isReplayed, isRequestHead, replay, requestOf, swallowHead, withHeader } from '../../../src/protocols/replay.js'
+import { ask } from '../../../src/protocols/asked.js'
+import { replay, swallowHead } from '../../../src/protocols/replay.js'
+import { isRequestHead, requestOf, withHeader } from '../../../src/protocols/request-head.js'
 
 const REQUEST = {
   method: 'GET',
@@ -40,7 +42,7 @@ describe('a request that is replayed', () => {
     const server = createHttpServer()
     const seen: unknown[] = []
     server.on('upgrade', (request, upgraded: Socket, head: Buffer) => {
-      seen.push(request.url, request.headers['x-name'], isReplayed(request), head.length)
+      seen.push(request.url, request.headers['x-name'], ask(request), head.length)
       upgraded.write('HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\n')
       upgraded.write('\r\nand more')
       upgraded.on('data', (bytes) => upgraded.write(`echo ${bytes}`))
