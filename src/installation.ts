@@ -30,7 +30,7 @@ import type { Session } from './successor/session.js'
 import type { HeldSession } from './successor/take-held.js'
 import { Announcement } from './triggers/announcement.js'
 import { handOverWhenDisconnected } from './triggers/disconnect.js'
-import { ExitTrigger } from './triggers/on-exit.js'
+import { ExitWish } from './triggers/exit-wish.js'
 import { SignalGate } from './triggers/signals.js'
 import type { ReloadOptions } from './triggers/spawn.js'
 import { reportBoot } from './triggers/spawned.js'
@@ -59,7 +59,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   readonly timers = new RepeatingTimers()
   readonly datagrams = new Datagrams(this)
   readonly desk = new Desk(this)
-  readonly exit: ExitTrigger
+  readonly exit: ExitWish
   readonly slot: Slot | undefined
   /** Where a cluster worker is found by others of its primary. */
   place: string | undefined
@@ -91,7 +91,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     this.place = this.slot?.key
     delete env.environment['TSUNAGI_SLOT']
     this.gate = new SignalGate(this.slot?.killTimeout && endBefore(this.slot.killTimeout))
-    this.exit = new ExitTrigger(this)
+    this.exit = new ExitWish(this)
     reportBoot(env, this.lifecycle.owned)
     this.#supervised = supervisedBy(this)
     this.systemd = systemdOf(this)

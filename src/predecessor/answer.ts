@@ -18,7 +18,7 @@ export function answer(installation: Installation, { channel, credentials }: Pee
   if (asked.type === 'save') {
     saveByHand(installation).then(({ left, saved }) => {
       send({ type: 'saved', ...saved })
-      installation.exit.endByHand(left)
+      installation.exit.trigger.endByHand(left)
     }, sendRefusal)
     return
   }

@@ -1,11 +1,12 @@
 import { constants } from 'node:os'
 import type { AttachedServer } from '../attached-server.js'
-import { halves } from '../halves.js'
+import { prepareHolders } from '../holders/holders.js'
 import type { Installation } from '../installation.js'
-import { type OnExit, onExitSetting } from '../options.js'
+import type { OnExit } from '../options.js'
 import type { Drain } from '../predecessor/drain.js'
-import type { Left } from '../predecessor/leave.js'
-import { findSupervisor, type Supervisor } from './supervisor.js'
+import { drainInstead, type Left, leave } from '../predecessor/leave.js'
+import { quiesceAll } from '../predecessor/quiesce.js'
+import type { ExitWish } from './exit-wish.js'
 
 type Asked = NodeJS.Signals | 'shutdown'
 
@@ -18,9 +19,8 @@ type Asked = NodeJS.Signals | 'shutdown'
  * SECOND_MS later means it: the holder lets go of everything at once.
  */
 export class ExitTrigger {
-  #supervisor: Supervisor | undefined
   readonly #installation: Installation
-  readonly #setting: OnExit | undefined
+  readonly #wish: ExitWish
   #removals: (() => void)[] = []
   #since: number | undefined
   #left: Left | undefined
@@ -30,35 +30,21 @@ export class ExitTrigger {
   readonly #prepared = new Set<OnExit>()
   readonly #signals = new Set<string | symbol>()
 
-  constructor(installation: Installation) {
+  constructor(installation: Installation, wish: ExitWish) {
     this.#installation = installation
-    this.#setting = onExitSetting(installation.env.environment)
-    this.#supervisor = findSupervisor(installation.env.environment)
+    this.#wish = wish
   }
 
-  /** For a server that has come, or for all that will come: the signals are ours from now on if it, or the setting, asks for it. */
-  watch(attached?: AttachedServer): void {
-    const asked = this.#setting ?? attached?.options.onExit ?? 'none'
-    const isRestarted = this.#setting === undefined && this.#supervisor !== undefined
-    const wish = asked === 'none' && isRestarted ? 'hold' : asked
-    if (wish === 'none') return
-    if (!this.#prepared.has(wish)) halves().prepareHolders(this.#installation, wish)
+  /** The signals are ours from now on: the one that means a restart, and where it was asked for those that mean to stop. */
+  own(wish: Exclude<OnExit, 'none'>, isAsked: boolean): void {
+    if (!this.#prepared.has(wish)) prepareHolders(this.#installation, wish)
     this.#prepared.add(wish)
     if (this.#removals.length === 0) this.#removals = [this.#gateEmit()]
-    if (this.#supervisor) this.#own(this.#supervisor.restartSignal)
-    if (asked === 'none') return
+    const { supervisor } = this.#wish
+    if (supervisor) this.#own(supervisor.restartSignal)
+    if (!isAsked) return
     for (const signal of SIGNALS) this.#own(signal)
     this.#watchExit()
-  }
-
-  get supervisor(): Supervisor | undefined {
-    return this.#supervisor
-  }
-
-  /** Whoever has started this process starts it again, and has its own way to keep what is held meanwhile. */
-  restartsBy(supervisor: Supervisor | undefined): void {
-    this.#supervisor = supervisor
-    this.watch()
   }
 
   /** Gives the signals back. */
@@ -73,10 +59,10 @@ export class ExitTrigger {
     const wishes = new Map<AttachedServer, Exclude<OnExit, 'none'>>()
     const { servers, lifecycle } = this.#installation
     if (!lifecycle.isOwner) return wishes // not yet, or not any more
-    const isRestart = asked === this.#supervisor?.restartSignal
+    const isRestart = asked === this.#wish.supervisor?.restartSignal
     for (const attached of servers) {
       if (attached.isShared) continue // a cluster worker's: nobody would ask for its address, which is the primary's
-      const wish = this.#setting ?? (attached.options.onExit === 'none' && isRestart ? 'hold' : attached.options.onExit)
+      const wish = this.#wish.setting ?? (attached.options.onExit === 'none' && isRestart ? 'hold' : attached.options.onExit)
       if (wish !== 'none') wishes.set(attached, wish)
     }
     return wishes
@@ -91,10 +77,10 @@ export class ExitTrigger {
     if (wishes.size === 0) return this.#declines(asked)
     this.#since = env.now()
     const servers = new Set(wishes.keys())
-    halves().quiesceAll(this.#installation, servers, (thaw) => {
-      this.#left = halves().leave(this.#installation, wishes)
+    quiesceAll(this.#installation, servers, (thaw) => {
+      this.#left = leave(this.#installation, wishes)
       if (this.#left === undefined) thaw()
-      this.#pass(asked, () => this.#left?.drain ?? halves().drainInstead(this.#installation, servers))
+      this.#pass(asked, () => this.#left?.drain ?? drainInstead(this.#installation, servers))
     })
     return true
   }
@@ -109,8 +95,8 @@ export class ExitTrigger {
   leaveByHand(wishes: ReadonlyMap<AttachedServer, Exclude<OnExit, 'none'>>): Promise<Left | undefined> {
     this.#since = this.#installation.env.now()
     return new Promise((resolve) =>
-      halves().quiesceAll(this.#installation, new Set(wishes.keys()), (thaw) => {
-        this.#left = halves().leave(this.#installation, wishes)
+      quiesceAll(this.#installation, new Set(wishes.keys()), (thaw) => {
+        this.#left = leave(this.#installation, wishes)
         if (this.#left === undefined) {
           this.#since = undefined
           thaw()
@@ -222,7 +208,7 @@ export class ExitTrigger {
       this.#left?.put.alone?.()
       if (this.#since !== undefined || this.#hasCrashed || this.#installation.gate.isClosed) return
       const wishes = this.#wishes('exit')
-      if (wishes.size > 0) this.#left = halves().leave(this.#installation, wishes)
+      if (wishes.size > 0) this.#left = leave(this.#installation, wishes)
     }
     process.on('uncaughtExceptionMonitor', processOnCrash)
     process.prependListener('exit', processOnExit)
