@@ -327,6 +327,11 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     await (this.slot?.listenTimeout === undefined ? ready : Promise.race([ready, lastMoment(this.slot.listenTimeout)]))
   }
 
+  /** Whether a supervisor is about to stop the predecessor: there is no time for what only makes the pause shorter. */
+  get isPressed(): boolean {
+    return this.slot?.listenTimeout !== undefined && untilLastMoment(this.slot.listenTimeout) === 0
+  }
+
   /** What this code says about carried names, for the predecessor to compare. */
   stateDefinitions(): StateDefinition[] {
     const states: StateDefinition[] = []
@@ -422,7 +427,11 @@ function isEndOfChannel(error: unknown): boolean {
 
 /** Shortly before a supervisor stops the old worker in any case, whether or not the new one is ready. */
 function lastMoment(listenTimeout: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, Math.max(0, listenTimeout - process.uptime() * 1000 - LAST_MOMENT_MS)).unref())
+  return new Promise((resolve) => setTimeout(resolve, untilLastMoment(listenTimeout)).unref())
+}
+
+function untilLastMoment(listenTimeout: number): number {
+  return Math.max(0, listenTimeout - process.uptime() * 1000 - LAST_MOMENT_MS)
 }
 
 const LAST_MOMENT_MS = 500

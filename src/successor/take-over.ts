@@ -26,7 +26,7 @@ export async function takeOver(installation: Installation, session: Session): Pr
   session.listen()
   await Promise.race([installation.whenReady(), session.failed])
   await Promise.race([probeHealth(installation, session.claimed.values()), session.failed])
-  await warmUp(installation)
+  if (!installation.isPressed) await warmUp(installation)
   env.fault('successor-before-ready')
   for (let attempt = 0; ; attempt++) {
     session.channel.send({

@@ -11,8 +11,13 @@ export class SignalGate {
   #onLeave: (() => void) | undefined
   #removals: (() => void)[] = []
   readonly #patience: number | undefined
+  /** Signals that the application listens for. */
+  readonly #awaited = new Set<NodeJS.Signals>()
 
-  /** `patience`: milliseconds after which the application gets what is held although the successor is not there yet, since a supervisor would kill soon. */
+  /**
+   * `patience`: milliseconds after which the application gets what is held although the successor is not there yet, since a supervisor would kill soon.
+   * Without a listener of the application there is nothing to hurry for.
+   */
   constructor(patience?: number) {
     this.#patience = patience
   }
@@ -53,7 +58,8 @@ export class SignalGate {
 
   #keep(asked: NodeJS.Signals | 'shutdown'): void {
     this.#held = asked
-    if (this.#patience !== undefined) setTimeout(() => this.#onLeave ?? this.open(), this.#patience).unref()
+    if (this.#patience === undefined || !(asked === 'shutdown' || this.#awaited.has(asked))) return
+    setTimeout(() => this.#onLeave ?? this.open(), this.#patience).unref()
   }
 
   /**
@@ -63,12 +69,14 @@ export class SignalGate {
    */
   #gateListeners(signal: NodeJS.Signals): () => void {
     const aside = process.rawListeners(signal) as (() => void)[]
+    if (aside.length > 0) this.#awaited.add(signal)
     const processOnSignal = () => this.#hold(signal)
     process.on(signal, processOnSignal) // before the others go: without any listener the signal would end this process
     for (const listener of aside) process.off(signal, listener)
     return () => {
       for (const listener of aside) process.on(signal, listener)
       process.off(signal, processOnSignal)
+      this.#awaited.delete(signal)
     }
   }
 

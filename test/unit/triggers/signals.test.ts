@@ -53,6 +53,26 @@ describe.each(SIGNALS)('%s of the system', (signal) => {
     expect(listener).not.toHaveBeenCalled()
   })
 
+  it('is given to the application before a supervisor would kill it', async () => {
+    const [gate, listener] = [new SignalGate(20), listenerOf(signal)]
+    gate.close()
+    await send(signal)
+    expect(listener).not.toHaveBeenCalled()
+    await vi.waitFor(() => expect(listener).toHaveBeenCalledOnce())
+  })
+
+  it('is held all the same where the application does not listen: the supervisor may as well kill it', async () => {
+    const [gate, onLeave] = [new SignalGate(200), vi.fn()]
+    gate.close()
+    await send(signal)
+    const kill = vi.spyOn(process, 'kill').mockReturnValue(true)
+    await new Promise((resolve) => setTimeout(resolve, 300))
+    gate.leaveBy(onLeave)
+    expect(onLeave).toHaveBeenCalledOnce()
+    expect(kill).not.toHaveBeenCalled()
+    kill.mockRestore()
+  })
+
   it('given twice is delivered once, at once', async () => {
     const [gate, listener] = [new SignalGate(), listenerOf(signal)]
     gate.close()
