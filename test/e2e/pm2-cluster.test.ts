@@ -13,7 +13,7 @@ describe('pm2 reload of two cluster workers', () => {
   it('keeps 200 WebSocket, 200 keep-alive and 200 raw clients, ten times; PM2 counts right and starts nothing else', async () => {
     const http = await freePort()
     const env = { TSUNAGI_MOVE: 'all', HTTP_PORT: String(http) }
-    const pm2 = await Pm2.start({ script: fixture('plain/fleet.mjs'), instances: 2, exec_mode: 'cluster', env })
+    const pm2 = await Pm2.start({ script: fixture('plain/fleet.mjs'), instances: 2, exec_mode: 'cluster', listen_timeout: PATIENCE, env })
     await pm2.until('listening workers', () => (/http listening/.test(pm2.printed) ? true : undefined))
     const fleet = await Fleet.connect({ raw: pm2.port, http, clients: { websocket: 200, 'keep-alive': 200, raw: 200 } })
     let pids = new Set<number>()
@@ -48,7 +48,7 @@ describe('pm2 reload', () => {
   })
 
   it('with wait_ready takes over when the application says that it is ready, and only then lets PM2 know', async () => {
-    const { pm2, deploy } = await start({ wait_ready: true, listen_timeout: 20_000 }, { name: 'one', ready: 0 })
+    const { pm2, deploy } = await start({ wait_ready: true }, { name: 'one', ready: 0 })
     const clients = await Client.connectMany(20, pm2.port)
     const talking = talk(clients)
     deploy({ name: 'two', ready: 500 })
@@ -60,7 +60,7 @@ describe('pm2 reload', () => {
   })
 
   it('with wait_ready of a version that never says so takes over before PM2 stops the old one', async () => {
-    const { pm2, deploy } = await start({ wait_ready: true }, { name: 'one', ready: 0 })
+    const { pm2, deploy } = await start({ wait_ready: true, listen_timeout: 8_000 }, { name: 'one', ready: 0 })
     const clients = await Client.connectMany(20, pm2.port)
     const talking = talk(clients)
     deploy({ name: 'two' })
@@ -81,7 +81,7 @@ describe('pm2 reload', () => {
   })
 
   it('of a version that throws at its start costs nothing when the one that PM2 starts next does not', async () => {
-    const { pm2, deploy } = await start()
+    const { pm2, deploy } = await start({ listen_timeout: 8_000 })
     const clients = await Client.connectMany(20, pm2.port)
     const talking = talk(clients)
     deploy({ name: 'two', boot: 'throws once' })
@@ -114,7 +114,7 @@ describe('pm2 reload', () => {
   it('closes WebSockets that nobody asked to move with code 1012, and moves keep-alive connections', async () => {
     const http = await freePort()
     const env = { HTTP_PORT: String(http) }
-    const pm2 = await Pm2.start({ script: fixture('plain/fleet.mjs'), instances: 2, exec_mode: 'cluster', env })
+    const pm2 = await Pm2.start({ script: fixture('plain/fleet.mjs'), instances: 2, exec_mode: 'cluster', listen_timeout: PATIENCE, env })
     await pm2.until('listening workers', () => (/http listening/.test(pm2.printed) ? true : undefined))
     const fleet = await Fleet.connect({ http, clients: { 'keep-alive': 20 } })
     const sockets = await Promise.all(Array.from({ length: 10 }, () => open(`ws://127.0.0.1:${http}`)))
@@ -176,6 +176,9 @@ async function say(socket: WebSocket, words: string): Promise<string> {
   return String((await once(socket, 'message'))[0])
 }
 
+/** PM2 stops an old worker after this many milliseconds, and the new ones of a busy machine take long to boot: its 3 s are not what is tested here. */
+const PATIENCE = 20_000
+
 interface Version {
   name: string
   boot?: string
@@ -191,7 +194,7 @@ async function start(options: Record<string, unknown> = {}, first: Version = { n
   const deploy = (version: Version) => writeFileSync(release, JSON.stringify(version))
   deploy(first)
   const { env = { TSUNAGI_MOVE: 'all' }, ...rest } = options as { env?: Record<string, string>; instances?: number }
-  const app = { script, instances: 2, exec_mode: 'cluster', ...rest }
+  const app = { script, instances: 2, exec_mode: 'cluster', listen_timeout: PATIENCE, ...rest }
   const pm2 = await Pm2.start({ ...app, env: { ...env, MODE: JSON.stringify({ ...mode, release }) } })
   const count = (event: string) => pm2.told.filter((told) => told.event === event).length
   await pm2.until('listening workers', () => (count('server listening') === app.instances ? true : undefined))
