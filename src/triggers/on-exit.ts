@@ -136,7 +136,8 @@ export class ExitTrigger {
     if (asked === 'shutdown') return void this.#emit('message', 'shutdown', undefined)
     process.off(asked, processOnSignal) // some count who else listens, and end the process if nobody does
     this.#emit(asked, asked, constants.signals[asked])
-    process.on(asked, processOnSignal)
+    // A handler that was there for one signal ends this process by sending it again: nodemon's documentation and others advise it.
+    if (listenersOf(asked).length > 0) process.on(asked, processOnSignal)
   }
 
   /** What could not be left is served until it ends, and at the end of the time ended politely. */

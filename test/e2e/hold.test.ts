@@ -1,8 +1,9 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { Client } from '../helpers/client.js'
 import { nameOf, namesOfKeepers, pidOfKeeper, untilGone } from '../helpers/keeper.js'
+import { PackageCopy } from '../helpers/package-copy.js'
 import { REGISTER, startPlain, whoServes } from '../helpers/plain.js'
 import { Line, type Settings, temporaryDirectory } from '../helpers/process.js'
 
@@ -132,6 +133,19 @@ describe('a handler that is at work when the process is told to leave', () => {
   })
 })
 
+describe('the files of a version', () => {
+  it('may all be gone before it leaves', async () => {
+    const copy = new PackageCopy()
+    const line = await Line.start(copy.fixture('counted-echo.mjs'), HOLD)
+    const [client] = await echoed(line, 1)
+    rmSync(copy.directory, { recursive: true })
+    line.current.kill('SIGINT')
+    await line.current.exited
+    await line.launch({}, new PackageCopy().fixture('counted-echo.mjs')).until('resumed')
+    await echo(client, 'two')
+  })
+})
+
 describe('without a next process', () => {
   it('connections are ended at the end of the hold time, the address is free, and nothing is left', async () => {
     const line = await Line.start('counted-echo.mjs', { env: { TSUNAGI_ON_EXIT: 'hold', TSUNAGI_HOLD: '0.5' } })
@@ -206,6 +220,22 @@ describe('an application with shutdown code of its own', () => {
     await client.expect(`${successor.pid}\n`)
     expect(client.seen).toEqual([])
   })
+
+  it.each([0, 700])(
+    'that sends itself the signal again after %i ms, once it has cleaned up, ends by it, and its connections are kept',
+    async (after) => {
+      const line = await startPlain('server.cjs', { ...plain, mode: { again: { signal: 'SIGTERM', after } } })
+      const client = await Client.connect(line.port)
+      client.send('hello')
+      await client.expect('hello')
+      line.current.kill('SIGTERM')
+      expect(await line.current.exited).toEqual({ code: null, signal: 'SIGTERM' })
+      expect(line.current.all('signal')).toHaveLength(1)
+      const successor = line.launch()
+      client.send('who')
+      await client.expect(`${successor.pid}\n`)
+    },
+  )
 
   it('that ends by process.exit() leaves its connections too', async () => {
     const line = await startPlain('server.cjs', plain)
