@@ -69,7 +69,7 @@ export class HeldSnapshot implements Held {
     const { saved, remade } = this.#opened()
     resetPeers(this.#env, saved, remade.failed.keys())
     if (isImported(this.#head)) speakFirst(this.#env, saved)
-    wakePeers(this.#env, { fds: remade.fds, gapMs: Date.now() - this.bequest.leftAt, saved })
+    wakePeers(this.#env, { fds: remade.fds, unread: remade.unread, gapMs: Date.now() - this.bequest.leftAt, saved })
   }
 
   /** This process serves without it, and its own clients must get through: nobody will restore it any more. */
