@@ -88,6 +88,7 @@ describe('every connection lives through', () => {
       script: FLEET,
       instances: 2,
       exec_mode: 'cluster',
+      listen_timeout: 20_000, // a busy machine boots a worker in more than PM2's 3 s
       env: { TSUNAGI_MOVE: 'all', HTTP_PORT: String(http) },
     })
     await pm2.until('listening workers', () => (pm2.printed.match(/http listening/g)?.length === 2 ? true : undefined))
