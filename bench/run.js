@@ -73,12 +73,16 @@ async function steady() {
 }
 
 async function start() {
-  console.log('\nStart of a process that listens once, against plain Node (medians).\n')
+  console.log(
+    '\nStart of a process that listens once, against plain Node right before it (medians of the pairs); CPU is user and system time.\n',
+  )
   table(
-    measureStart().map(({ name, ms, ratio }) => ({
+    measureStart().map(({ name, wall, cpu }) => ({
       preload: `--${name} tsunagi/register`.replace('--require', '-r'),
-      'more, ms': ms.toFixed(1),
-      ratio: ratio.toFixed(2),
+      'more CPU, ms': cpu.more.toFixed(1),
+      'CPU, ratio': cpu.ratio.toFixed(2),
+      'more wall, ms': wall.more.toFixed(1),
+      'wall, ratio': wall.ratio.toFixed(2),
     })),
   )
 }

@@ -11,6 +11,15 @@ const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 /** Read at load and run when a handover comes: whatever it requires, it requires late. */
 const LATE = 'halves.cjs'
 
+/** One name of each module that has come back into the core before, or would bring much along. */
+const OF_A_HANDOVER = [
+  ...['encodeGraph', 'decodeGraph', 'Packr', 'Unpackr', 'Conversation', 'Drain', 'takeOver', 'openSession', 'takeHeld', 'saveByHand'],
+  ...['ExitTrigger', 'prepareHolders', 'Systemd', 'Supervised', 'spawnSuccessor', 'PlainInstallation', 'importSnapshot'],
+  ...['WebSocketProtocol', 'Adoptions', 'SocketIoDialect', 'Protocols', 'ContinuedResponse', 'replay', 'swallowHead', 'http', 'sse', 'raw'],
+]
+/** Each 50 KB more cost a start about 1.5 ms of CPU time. */
+const MOST_BYTES_OF_CORE = 112_000
+
 /** An application that has installed the tarball, with no network: the package unpacked, its one dependency copied. */
 let app: string
 let packed: string[]
@@ -141,6 +150,16 @@ describe('the bundle', () => {
     expect(lazy.filter((load) => !load.includes('node-gyp-build') && !load.includes('ownAddon') && !load.endsWith('import(url)'))).toEqual(
       [],
     )
+  })
+
+  it('has a core of what every start needs, and no more', () => {
+    const [core, late] = ['core.cjs', LATE].map((name) => readFileSync(installed('dist', name), 'utf8')) as [string, string]
+    const has = (text: string, name: string) => new RegExp(`(class|function|var) ${name}\\b`).test(text)
+    expect(OF_A_HANDOVER.filter((name) => !has(late, name))).toEqual([])
+    expect(OF_A_HANDOVER.filter((name) => has(core, name))).toEqual([])
+    expect(Buffer.byteLength(core)).toBeLessThan(MOST_BYTES_OF_CORE)
+    // What is loaded at once of Node is loaded by every start as well.
+    expect(core).not.toMatch(/=require\("node:(zlib|crypto|http|https|http2|tls|child_process|worker_threads)"\)/)
   })
 
   it('has loaded the addon once it is imported', () => {
