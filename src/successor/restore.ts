@@ -9,6 +9,7 @@ import { aligned } from '../handover/aligned.js'
 import type { Installation } from '../installation.js'
 import { VERIFY_COLUMN } from '../native/native.js'
 import { configureParkedSocket, setHighWaterMarks } from '../native/net-internals.js'
+import { repairWish } from '../options.js'
 import type { Protocol } from '../protocols/protocol.js'
 import { raw } from '../protocols/raw.js'
 import type { Landing } from './landing.js'
@@ -58,7 +59,7 @@ export function restore(
 ): Restored {
   const refused = new Map<number, string>(failed)
   landing.inspectRest()
-  if (record.repair && sameSockets)
+  if (record.repair && sameSockets && repairWish(installation.env.environment) === 'auto')
     for (const [index, flaw] of compareFigures(installation.env.native, record.repair, landing.fds)) refused.set(index, flaw)
   const column = {
     server: new Uint16Array(aligned(record.server)),
