@@ -12,7 +12,7 @@ import { bootDone } from './handover/boot-done.js'
 import type { HandoverReport } from './handover/report.js'
 import { Holds } from './holds.js'
 import { Lifecycle, quietTurn } from './lifecycle.js'
-import { type ListenerKeeper, startAccepting, wrapListen } from './listener.js'
+import { type ListenerKeeper, startAccepting, unreachableListener, wrapListen } from './listener.js'
 import { type MoveRule, readMoveRule } from './move-rule.js'
 import { type Listen2, serverOf } from './native/net-internals.js'
 import { gracePeriod, resolveOptions } from './options.js'
@@ -79,6 +79,8 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   readonly #heldSessions: HeldSession[] = []
   readonly #supervised: Supervised | undefined
   readonly systemd: Systemd | undefined
+  /** A reload in place tries whether this version boots: it gets listeners that nobody reaches, and owns nothing. */
+  readonly isTrial: boolean
 
   constructor(env: Env) {
     this.env = env
@@ -95,6 +97,11 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     reportBoot(env, this.lifecycle.owned)
     this.#supervised = supervisedBy(this)
     this.systemd = systemdOf(this)
+    this.isTrial = env.environment['TSUNAGI_TRIAL'] !== undefined
+    if (this.isTrial)
+      halves()
+        .reportTrial(this)
+        .catch(() => {}) // what the main module throws is Node's to tell
     process.once('exit', () => this.desk.close())
     void this.lifecycle.owned.then(() => this.#listens.close())
     // A program that never listens has no predecessor either: one that waits for nothing but `owned()` would end here.
@@ -159,6 +166,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   // ---- ListenerKeeper
 
   inherit(attached: AttachedServer): number | undefined {
+    if (this.isTrial) return unreachableListener(this.env.native)
     if (process.argv[1] === undefined) return undefined // `node -e` and a REPL are nobody's next version (P9)
     for (const session of this.#sessions) {
       const fd = session.claim(attached)
@@ -197,6 +205,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   }
 
   waits(attached: AttachedServer, fd: number): number | undefined {
+    if (this.isTrial) return this.env.native.duplicateFd(fd)
     if (process.argv[1] === undefined || this.#findHeld(attached, false) === undefined) return undefined
     return this.env.native.duplicateFd(fd)
   }
@@ -296,6 +305,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   }
 
   #ownUnlessInheriting(): void {
+    if (this.isTrial) return
     if (this.#sessions.length + this.#heldSessions.length === 0) this.lifecycle.own()
   }
 
@@ -409,7 +419,10 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   async reload(options: ReloadOptions): Promise<HandoverReport> {
     if (isClusterWorker()) throw halves().failure('this process is a cluster worker, which is replaced by its primary')
     if (this.#supervised && !this.#supervised.isAlone) return this.#supervised.reload(options.timeout)
-    return this.systemd ? this.systemd.reload(options) : halves().spawnSuccessor(this, options)
+    if (this.systemd) return this.systemd.reload(options)
+    // The end of process 1 would be the end of its container.
+    const inPlace = process.pid === 1 || this.env.environment['TSUNAGI_RELOAD'] === 'in-place'
+    return inPlace ? halves().reloadInPlace(this, options) : halves().spawnSuccessor(this, options)
   }
 
   /** Ends this process once it has nothing left to do. */

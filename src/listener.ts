@@ -161,6 +161,15 @@ export function startAccepting(native: Native | undefined, attached: AttachedSer
   if (attached.path) native?.claimPipePath(handle.fd, attached.path)
 }
 
+/** A listening socket on a port that nobody knows of, for a server that shall believe that it listens. The caller owns it. */
+export function unreachableListener(native: Native): number {
+  const handle = createServerHandle('127.0.0.1', 0, 4, 0)
+  if (typeof handle === 'number') throw new Error(`no port is free (${handle})`)
+  const fd = native.duplicateFd(handle.fd)
+  handle.close()
+  return fd
+}
+
 /** Node's listen() runs to its end on this handle, 'listening' included, but the loop does not accept yet: the predecessor still does. */
 function silentListener(kind: ServerHandle['constructor'], fd: number): ServerHandle {
   const handle = adoptListener(kind, fd)

@@ -27,7 +27,7 @@ export interface Holder {
   find(installation: Installation, key: string): Held | undefined
 }
 
-export type HolderName = 'keeper' | 'systemd' | 'snapshot'
+export type HolderName = 'keeper' | 'systemd' | 'snapshot' | 'in place'
 
 /** Everything that a process leaves. The descriptors stay its own until `put` returns; a holder makes its copies. */
 export interface Bundle {

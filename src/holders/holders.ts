@@ -1,16 +1,17 @@
 import type { Installation } from '../installation.js'
 import type { OnExit } from '../options.js'
 import type { Bundle, Held, Holder, Put } from './holder.js'
+import { inPlace } from './in-place.js'
 import { keeper } from './keeper.js'
 import { snapshotFile } from './snapshot-file.js'
 import { systemdStore } from './systemd.js'
 
 /** Every holder, in the order in which they are asked. */
-const HOLDERS: readonly Holder[] = [systemdStore, keeper, snapshotFile]
+const HOLDERS: readonly Holder[] = [inPlace, systemdStore, keeper, snapshotFile]
 
 /** Who may be asked for which wish; 'hold' falls through to the snapshot. */
 const FOR: Record<Exclude<OnExit, 'none'>, ReadonlySet<string>> = {
-  hold: new Set(['systemd', 'keeper', 'snapshot']),
+  hold: new Set(['in place', 'systemd', 'keeper', 'snapshot']),
   snapshot: new Set(['snapshot']),
 }
 

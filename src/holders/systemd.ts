@@ -1,11 +1,10 @@
-import { fstatSync, readSync } from 'node:fs'
-import { decode, encode, type Received } from '../channel/codec.js'
-import { encodeFrame, FrameReader } from '../channel/frame.js'
-import { MAX_FDS_PER_MESSAGE, type Message, type MessageOf } from '../channel/messages.js'
+import type { Received } from '../channel/codec.js'
+import { MAX_FDS_PER_MESSAGE, type MessageOf } from '../channel/messages.js'
 import type { Installation } from '../installation.js'
 import { OURS } from '../triggers/given.js'
 import type { Systemd } from '../triggers/systemd.js'
 import type { Bequest, Held, Holder, Opened, Put } from './holder.js'
+import { memoryOf, readFrames } from './memory.js'
 
 /**
  * systemd's descriptor store, for `systemctl restart`. The record is a sealed memory file; the connections lie in the queue of a socket pair, of which systemd
@@ -25,8 +24,7 @@ export const systemdStore: Holder = {
   put({ env: { native }, systemd, servers }, { bequest, record, segments, fds }): Put {
     if (systemd === undefined) throw new Error('there is no notify socket')
     const [near, far] = native.socketPair()
-    const content = [frame(bequest), frame(record, segments)].flat()
-    const memory = native.sealedMemory(Buffer.concat(content))
+    const memory = native.sealedMemory(memoryOf({ bequest, record, segments }))
     try {
       for (let at = 0; at < fds.length; at += MAX_FDS_PER_MESSAGE)
         native.sendMessage(near, [MARK], fds.subarray(at, at + MAX_FDS_PER_MESSAGE), PUT_MS)
@@ -118,24 +116,6 @@ class HeldBySystemd implements Held {
   close(): void {
     if (this.#isEmptied) drop(this.#systemd)
   }
-}
-
-function frame(message: Message, segments: readonly Uint8Array[] = []): Uint8Array[] {
-  return encodeFrame(encode(message, segments))
-}
-
-function readFrames(fd: number): Received[] {
-  const { size } = fstatSync(fd)
-  const reader = new FrameReader()
-  const frames: Received[] = []
-  for (let at = 0; at < size; ) {
-    const bytes = readSync(fd, reader.room, 0, reader.room.length, at)
-    if (bytes === 0) break
-    at += bytes
-    const complete = reader.advance(bytes, [])
-    if (complete) frames.push(decode(complete))
-  }
-  return frames
 }
 
 const RECORD = `${OURS}record`

@@ -68,6 +68,8 @@ export interface Native extends RepairNative, PacketHoldNative {
 
   /** Takes note of the end of a child, so that it is no zombie any more; false where it has not ended, or is none of ours. Not for what libuv has started. */
   reap(pid: number): boolean
+  /** execve(2): this process becomes another program, with the same number, and of its descriptors only 0 to 2 and those of `kept`. Throws where it cannot; otherwise it does not return. `environment` has `NAME=value`. */
+  execute(file: string, args: readonly string[], environment: readonly string[], kept: Int32Array): never
 
   // --- watching (addon/src/watcher.cc)
 
@@ -175,6 +177,7 @@ export const NATIVE_NAMES = [
   'notify',
   'sealedMemory',
   'reap',
+  'execute',
   'watch',
   'writeQueueSizes',
   'copyWriteQueues',

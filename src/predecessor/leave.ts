@@ -16,6 +16,7 @@ import { type Snapshot, snapshot } from './snapshot.js'
 /** What became of this process's connections. */
 export interface Left {
   readonly put: Put
+  readonly report: HandoverReport
   /** How many connections. */
   readonly connections: number
   /** What could not be put, and is served until it ends or this process does; why, for each. */
@@ -142,7 +143,7 @@ function goSilent(installation: Installation, handed: Handed, put: Put & { holde
   }
   installation.env.log(`${reportLine(report)} (${put.where})`)
   publishReport(report)
-  return { put, connections: frozen.moving.length, drain, staying: frozen.staying.map(({ reason }) => reason) }
+  return { put, report, connections: frozen.moving.length, drain, staying: frozen.staying.map(({ reason }) => reason) }
 }
 
 function drainOf(installation: Installation, servers: ReadonlySet<AttachedServer>): Drain {

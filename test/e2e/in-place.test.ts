@@ -1,0 +1,65 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { Fleet } from '../helpers/fleet.js'
+import { REGISTER } from '../helpers/plain.js'
+import { fixture, freePort, ServerProcess, temporaryDirectory } from '../helpers/process.js'
+
+const FLEET = fixture('plain/fleet.mjs')
+const EACH = { raw: 20, 'keep-alive': 20, websocket: 20 }
+
+describe('a reload in place', () => {
+  it.each([
+    ['of a process that asks for it', [process.execPath], { TSUNAGI_RELOAD: 'in-place' }],
+    ['of process 1 of a pid namespace', ['unshare', '--pid', '--fork', '--mount-proc', '--kill-child', process.execPath], {}],
+  ])('%s keeps its number and every connection, three times', async (_, command, more) => {
+    const server = await start(command, more)
+    const fleet = await Fleet.connect({ ...server, clients: EACH })
+    for (let generation = 2; generation <= 4; generation++) {
+      process.kill(server.pid(), 'SIGUSR2')
+      await server.process.untilSaid(`(generation ${generation})`)
+      await fleet.settle()
+      expect(fleet.broken).toEqual([])
+    }
+    const pids = server.process.all('http listening').map(({ pid }) => pid)
+    expect(new Set(pids).size).toBeGreaterThan(1) // the trials
+    expect(pids.at(-1)).toBe(pids[0])
+  })
+
+  it('to a version that does not boot costs nothing, and says why', async () => {
+    const server = await start([process.execPath], { TSUNAGI_RELOAD: 'in-place' })
+    const fleet = await Fleet.connect({ ...server, clients: EACH })
+    server.deploy('if (process.env.TSUNAGI_TRIAL) throw new Error("no database")')
+    process.kill(server.pid(), 'SIGUSR2')
+    await server.process.untilSaid(/The new version does not boot: it ended with exit code 1 in its trial/)
+    await fleet.settle()
+    expect(fleet.broken).toEqual([])
+    server.deploy('')
+    process.kill(server.pid(), 'SIGUSR2')
+    await server.process.untilSaid('(generation 2)')
+    await fleet.settle()
+    expect(fleet.broken).toEqual([])
+  })
+
+  it('tries a version without the clients meeting it', async () => {
+    const server = await start([process.execPath], { TSUNAGI_RELOAD: 'in-place' })
+    server.deploy('if (process.env.TSUNAGI_TRIAL) await new Promise((resolve) => setTimeout(resolve, 500))')
+    process.kill(server.pid(), 'SIGUSR2')
+    const answers = new Set<string>()
+    while (!server.process.stderr.includes('(generation 2)')) answers.add(await (await fetch(`http://127.0.0.1:${server.http}/pid`)).text())
+    expect([...answers]).toHaveLength(1)
+  })
+})
+
+async function start(command: readonly string[], more: NodeJS.ProcessEnv) {
+  const [raw, http, directory] = [await freePort(), await freePort(), temporaryDirectory()]
+  const program = join(directory, 'server.mjs')
+  const deploy = (text: string) => writeFileSync(program, `${text}\nawait import(${JSON.stringify(FLEET)})`)
+  deploy('')
+  const environment = { ...process.env, TSUNAGI_DIR: directory, TSUNAGI_MOVE: 'all', PORT: String(raw), HTTP_PORT: String(http), ...more }
+  const server = new ServerProcess(program, environment, { command, node: REGISTER })
+  await server.until('http listening')
+  const isUnshared = command[0] === 'unshare'
+  const pid = () => (isUnshared ? Number(readFileSync(`/proc/${server.pid}/task/${server.pid}/children`, 'utf8').trim()) : server.pid)
+  return { process: server, raw, http, deploy, pid }
+}
