@@ -12,7 +12,7 @@ import type { Beginning, Dialect } from './dialect.js'
 import { prepareInflating } from './inflating.js'
 import { Muting } from './mute.js'
 import { AgreedDeflate } from './permessage-deflate.js'
-import { perform } from './sender.js'
+import { acknowledge, override, perform } from './sender.js'
 import { onWebSocket } from './sight.js'
 import type { WebSocketState } from './state.js'
 import { deflateOf, expectClose, type PerMessageDeflate, setDeflate, setSubprotocol, type WebSocketInternals } from './ws.js'
@@ -59,6 +59,15 @@ export class Adoptions {
     socket.end(SERVICE_RESTART_FRAME)
   }
 
+  /** Where a framework has a promise between itself and the handler, as Hono has, that one has not run yet: only what is sent here is discarded then. */
+  #muteMicrotasks(socket: Socket, ws: WebSocketInternals): void {
+    if (this.#resumption.hasAsked(socket)) return
+    const discard = (...args: unknown[]) => acknowledge(args)
+    const unmute = override(ws._sender, { send: discard, ping: discard, pong: discard })
+    this.#resumption.onAsk(socket, unmute)
+    queueMicrotask(() => process.nextTick(unmute)) // a tick from within a microtask is behind all of these
+  }
+
   /** From here it is the application's, and what has waited for that happens. */
   #settle(socket: Socket, ws: WebSocketInternals): void {
     holdUntilHeard(socket, ws)
@@ -86,6 +95,7 @@ export class Adoptions {
     if (closing) ws.once('open', () => expectClose(ws, closing.left)) // said before the application has it
     const handlerOnReturn = once(() => {
       if (!isAlone) unmute()
+      if (ws.listenerCount('message') === 0) this.#muteMicrotasks(socket, ws)
       if (settled === undefined) return this.#settle(socket, ws)
       socket.pause()
       void settled.then(() => {
