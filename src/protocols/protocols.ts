@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
+import { mqtt } from './dialects/mqtt.js'
 import { http } from './http.js'
 import { http2 } from './http2.js'
 import type { Protocol } from './protocol.js'
@@ -9,7 +10,7 @@ import { https, tls } from './under-tls.js'
 
 /** The protocols of this process, the most particular first: what nobody before `raw` knows is asked there. */
 export class Protocols {
-  readonly #all: Protocol[] = [sse, http, https, http2, tls, raw]
+  readonly #all: Protocol[] = [sse, http, https, http2, tls, mqtt, raw]
 
   /** Takes in a protocol that comes before those that are here. Returns how to take it out again. */
   add(protocol: Protocol): () => void {

@@ -11,7 +11,7 @@ export interface Dialect {
   /** Its name in the record: permanent. */
   readonly name: string
   /** A server takes part, so that its library is loaded if the application has one: gets ready to learn of its objects. */
-  prepare(): void
+  prepare?(): void
 
   // ---- in the predecessor
 

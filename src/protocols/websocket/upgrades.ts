@@ -4,6 +4,7 @@
  */
 import type { IncomingMessage } from 'node:http'
 import type { Server, Socket } from 'node:net'
+import { noteConversation } from '../dialects/graphql-conversation.js'
 import { override } from '../override.js'
 import { type RequestHead, requestOf } from '../request-head.js'
 import { prepareInflating } from './inflating.js'
@@ -44,6 +45,7 @@ function noteUpgrade(request: IncomingMessage, socket: Socket): void {
   onWebSocket(socket, (ws) => {
     const deflate = deflateOf(ws)
     if (deflate) prepareInflating(deflate)
+    noteConversation(ws)
   })
 }
 

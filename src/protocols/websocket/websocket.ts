@@ -2,6 +2,9 @@ import type { Socket } from 'node:net'
 import type { AttachedServer } from '../../attached-server.js'
 import type { Env } from '../../env.js'
 import type { Resumption } from '../../successor/resumption.js'
+import { GraphqlWsDialect } from '../dialects/graphql-ws.js'
+import { mqttDialect } from '../dialects/mqtt.js'
+import { YWebSocketDialect } from '../dialects/y-websocket.js'
 import { obstacleOfSocket } from '../plain-tcp.js'
 import {
   type Arrival,
@@ -38,12 +41,12 @@ export class WebSocketProtocol implements Protocol {
   readonly #corrals = new WeakMap<Socket, Corral>()
 
   constructor(env: Pick<Env, 'log'>, resumption: Resumption) {
-    this.#dialects = [new SocketIoDialect(env, resumption)]
+    this.#dialects = [new SocketIoDialect(env, resumption), new GraphqlWsDialect(), mqttDialect, new YWebSocketDialect(resumption)]
     this.#adoptions = new Adoptions(env, resumption)
   }
 
   prepare(): void {
-    for (const dialect of this.#dialects) dialect.prepare()
+    for (const dialect of this.#dialects) dialect.prepare?.()
   }
 
   knows(socket: Socket): boolean {
@@ -116,7 +119,8 @@ export class WebSocketProtocol implements Protocol {
     corral?.leave()
     const left = this.#dialectOf(ws)?.leave(ws)
     const passOn = (act: Act) => {
-      const { data, ...detail } = { data: NOTHING, ...act }
+      if (act.act === 'terminate') return // that is done to a peer that does not answer, and it answers there
+      const { data, ...detail } = act
       late.late('write', data, detail)
     }
     const undivert = divert(ws, passOn, true)
