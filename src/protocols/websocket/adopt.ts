@@ -96,8 +96,10 @@ export class Adoptions {
     if (closing) ws.once('open', () => expectClose(ws, closing.left)) // said before the application has it
     const handlerOnReturn = once(() => {
       if (!isAlone) unmute()
-      if (ws.listenerCount('message') === 0) this.#muteMicrotasks(socket, ws)
-      if (settled === undefined) return this.#settle(socket, ws)
+      if (settled === undefined) {
+        if (ws.listenerCount('message') === 0) this.#muteMicrotasks(socket, ws)
+        return this.#settle(socket, ws)
+      }
       socket.pause()
       void settled.then(() => {
         socket.resume()
