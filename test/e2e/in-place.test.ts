@@ -40,6 +40,16 @@ describe('a reload in place', () => {
     await fleet.settle()
     expect(fleet.broken).toEqual([])
   })
+
+  it('tries a version without the clients meeting it', async () => {
+    const server = await start([process.execPath], { TSUNAGI_RELOAD: 'in-place' })
+    await Fleet.connect({ ...server, clients: { raw: 1 } }) // it serves: asked before, it would refuse
+    server.deploy('if (process.env.TSUNAGI_TRIAL) await new Promise((resolve) => setTimeout(resolve, 500))')
+    process.kill(server.pid(), 'SIGUSR2')
+    const answers = new Set<string>()
+    while (!server.process.stderr.includes('(generation 2)')) answers.add(await (await fetch(`http://127.0.0.1:${server.http}/pid`)).text())
+    expect([...answers]).toHaveLength(1)
+  })
 })
 
 async function start(command: readonly string[], more: NodeJS.ProcessEnv) {
