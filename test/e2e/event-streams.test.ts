@@ -117,6 +117,22 @@ describe('an event stream of a program that has never heard of tsunagi', () => {
     expect(client.seen).toEqual(['end'])
   })
 
+  it('goes on in the old process where the new one dies before it has started it', async () => {
+    const { line, client, first } = await listening('/ticks')
+    await body(client, welcome(first.pid))
+    const successor = line.launch({ env: { TSUNAGI_FAULT: 'successor-after-commit=kill' } })
+    await successor.exited
+    await first.untilSaid('1 connections were taken back')
+    first.tell('say')
+    await body(client, `id: said-1\ndata: ${first.pid} says 1\n\n`)
+    line.generations.pop()
+    await nextPlain(line, { mode: { said: 1 } })
+    line.current.tell('say')
+    await body(client, `id: said-2\ndata: ${line.current.pid} says 2\n\n`)
+    expect(first.all('left')).toEqual([])
+    expect(client.seen).toEqual([])
+  })
+
   it('drains where nobody asked: it is served until the grace period is over', async () => {
     const { line, client, first } = await listening('/ticks', {}, { TSUNAGI_MOVE: '', TSUNAGI_GRACE: '1' })
     await body(client, welcome(first.pid))

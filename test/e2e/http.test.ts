@@ -183,6 +183,59 @@ describe('an attached http.Server', () => {
     expect([...half.seen, ...idle.seen]).toEqual([])
   })
 
+  it.each(NODES)('serves on, on Node $major, where the successor dies before it has started anything', async ({ path }) => {
+    const line = await Line.start('http.mjs', { command: [path] })
+    const predecessor = line.current
+    const [idle, half, reading, slow] = (await Client.connectMany(4, line.port)) as [Client, Client, Client, Client]
+    await ask(idle, '/', predecessor.pid)
+    reading.socket.pause()
+    reading.send(asking('/large'))
+    await predecessor.until('answered')
+    slow.send(asking('/slow'))
+    await predecessor.until('busy')
+    const successor = line.launch({ mode: { waits: true }, env: { TSUNAGI_FAULT: 'successor-after-commit=kill' } })
+    await successor.until('server listening')
+    for (let i = 0; i < 3; i++) await ask(idle, '/', predecessor.pid)
+    half.send('GET / HTTP/1.1\r\nHo')
+    for (let i = 0; i < 3; i++) await ask(idle, '/', predecessor.pid)
+    successor.tell('ready')
+    await predecessor.until('handover-failed')
+    for (let i = 0; i < 3; i++) await ask(idle, '/', predecessor.pid)
+    half.send('st: a\r\n\r\n')
+    await head(half)
+    await half.expect(String(predecessor.pid))
+    await head(reading)
+    await reading.expect(pattern(30_000_000))
+    await ask(reading, '/', predecessor.pid)
+    predecessor.tell('release')
+    await head(slow)
+    await slow.expect(String(predecessor.pid))
+    line.generations.pop()
+    await line.next()
+    for (const client of [idle, half, reading, slow]) {
+      await ask(client, '/', line.current.pid)
+      expect(client.seen).toEqual([])
+    }
+  })
+
+  it('ends what it still serves, with its response, where the successor dies later', async () => {
+    const line = await Line.start('http.mjs')
+    const predecessor = line.current
+    const client = await Client.connect(line.port)
+    client.send(asking('/slow'))
+    await predecessor.until('busy')
+    const successor = await line.nextWhileDraining()
+    await predecessor.until('handover')
+    successor.kill()
+    await successor.exited
+    await predecessor.untilSaid('1 connections stay and drain')
+    predecessor.tell('release')
+    expect((await head(client)).lines).toContain('Connection: close')
+    await client.expect(String(predecessor.pid))
+    await client.expectEnd()
+    expect((await predecessor.exited).code).toBe(0)
+  })
+
   it('moves a response that is out but for a client that reads slowly', async () => {
     const line = await Line.start('http.mjs')
     const predecessor = line.current
