@@ -11,6 +11,7 @@ import {
   declineConnections,
   isOfPrimary,
   type Listen2,
+  learnConstructor,
   listen2Of,
   pipeConstructor,
   type ServerHandle,
@@ -198,6 +199,7 @@ function bindAndListen(wanted: Wanted) {
 
 function noteListening(attached: AttachedServer, keeper: ListenerKeeper, { backlog, flags }: Wanted): void {
   if (serverHandleOf(attached.server) === null) return
+  learnConstructor(attached.server)
   const bound = boundAddress(attached.server, flags)
   if (bound) attached.listensOn(bound, backlog)
   keeper.listening(attached)

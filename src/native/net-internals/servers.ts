@@ -63,7 +63,14 @@ export function giveEmptyHandle(server: Server): void {
 
 export type TcpConstructor = new (type: number) => TcpHandle
 
-/** Node does not export its handle classes: they are taken from a handle that is made for it, once. */
+/** From a server that listens, so that no handle has to be made for it on the day on which this process may open no more descriptors. */
+export function learnConstructor(server: Server): void {
+  const made = serverInternals(server)._handle?.constructor
+  if (made?.name === 'TCP') constructors.tcp ??= made
+  if (made?.name === 'Pipe') constructors.pipe ??= made
+}
+
+/** Node does not export its handle classes: they are taken from one that is there, else from one that is made for it, once. */
 export function tcpConstructor(): TcpConstructor {
   constructors.tcp ??= constructorOf(createServerHandle('0.0.0.0', 0, 4, 0))
   return constructors.tcp
