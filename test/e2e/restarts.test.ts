@@ -11,6 +11,8 @@ import { describePrivileged } from '../helpers/privileged.js'
 import { fixture, freePort, Line, ServerProcess, temporaryDirectory } from '../helpers/process.js'
 import { Service, until } from '../helpers/systemd-service.js'
 
+const require = createRequire(import.meta.url)
+
 /** A server that is restarted in one of the ways that people have. */
 interface Restarted {
   readonly raw: number
@@ -76,7 +78,7 @@ describe('every connection lives through', () => {
     const environment = { ...process.env, TSUNAGI_DIR: directory, TSUNAGI_MOVE: 'all', PORT: String(raw), HTTP_PORT: String(http) }
     const register = join(root, 'dist', 'register.js')
     const options = { spawn: { cwd: directory }, args: ['--quiet', '--watch', directory, '--exec', `node --import ${register}`, program] }
-    const nodemon = new ServerProcess(createRequire(import.meta.url).resolve('nodemon/bin/nodemon.js'), environment, options)
+    const nodemon = new ServerProcess(require.resolve('nodemon/bin/nodemon.js'), environment, options)
     onTestFinished(() => endServer(http))
     await nodemon.until('http listening')
     return { raw, http, restart: () => nextProcess(http, write) }

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest'
+import { startExample } from '../helpers/example.js'
 import { NODES } from '../helpers/nodes.js'
 import { nextPlain, startPlain, TOOK_OVER } from '../helpers/plain.js'
 import { SocketIoClient } from '../helpers/socketio.js'
@@ -50,18 +51,6 @@ describe('an app with socket.io that knows nothing of tsunagi, with TSUNAGI_MOVE
     expect([ada, bob, eve].flatMap(({ surplus }) => surplus)).toEqual([])
     bob.socket.disconnect()
     expect(await line.current.until('left')).toMatchObject({ user: 'bob', reason: 'client namespace disconnect' })
-  })
-
-  it.each(NODES)('go from one Node to another and back (Node $major)', async ({ path }) => {
-    const line = await startPlain('socketio.mjs', { env: MOVE })
-    const ada = await SocketIoClient.connect(line.port, 'ada', WEBSOCKET)
-    expect(await ada.event()).toEqual(['welcome', 'ada'])
-    for (const command of [[path], [process.execPath]]) {
-      await nextPlain(line, { command })
-      expect(await ada.ask('who')).toBe('ada')
-    }
-    expect(ada.seen).toEqual([])
-    expect(ada.surplus).toEqual([])
   })
 
   it('the heartbeat goes on where reloads follow each other faster than its pings', async () => {
@@ -117,15 +106,35 @@ describe('an app with socket.io that knows nothing of tsunagi, with TSUNAGI_MOVE
   })
 })
 
-describe('an app with socket.io, without TSUNAGI_MOVE', () => {
-  it('a client is closed, and connects again to the new version', async () => {
-    const line = await startPlain('socketio.mjs', {})
+describe('the rooms of examples/socketio', () => {
+  it.each(NODES)('go from one Node to another and back, with TSUNAGI_MOVE=ws (Node $major)', async ({ path }) => {
+    const line = await startExample('socketio/server.js', MOVE)
+    const ada = await SocketIoClient.connect(line.port, 'ada', WEBSOCKET)
+    const bob = await SocketIoClient.connect(line.port, 'bob') // polls first, as the page does
+    await bob.upgraded()
+    expect([await ada.event(), await ada.event(), await bob.event()]).toEqual([
+      ['welcome', 'ada'],
+      ['joined', 'bob'],
+      ['welcome', 'bob'],
+    ])
+    expect([await ada.ask('join', 'tea'), await bob.ask('join', 'tea')]).toEqual([1, 2])
+    for (const command of [[path], [process.execPath]]) {
+      const { pid } = await nextPlain(line, { command })
+      ada.socket.emit('say', 'tea', `process ${pid}`)
+      for (const one of [ada, bob]) expect(await one.event()).toEqual(['said', 'ada', `process ${pid}`])
+    }
+    expect([...ada.seen, ...bob.seen]).toEqual([])
+    expect([...ada.surplus, ...bob.surplus]).toEqual([])
+  })
+
+  it('are closed without TSUNAGI_MOVE, and a client connects again to the new version', async () => {
+    const line = await startExample('socketio/server.js', {})
     const ada = await SocketIoClient.connect(line.port, 'ada', { ...WEBSOCKET, reconnectionDelay: 10 })
     expect(await ada.event()).toEqual(['welcome', 'ada'])
     const predecessor = line.current
     const successor = await nextPlain(line)
-    expect(await predecessor.until('left')).toMatchObject({ user: 'ada' })
-    await successor.until('joined')
+    await predecessor.until('said', ({ l }) => String(l).startsWith('ada left'))
+    await successor.until('said', ({ l }) => l === 'ada is here')
     expect(ada.seen[0]).toBe('disconnect transport close')
   })
 })
