@@ -14,6 +14,7 @@ import { Holds } from './holds.js'
 import { Lifecycle, quietTurn } from './lifecycle.js'
 import { type ListenerKeeper, startAccepting, unreachableListener, wrapListen } from './listener.js'
 import { type MoveRule, readMoveRule } from './move-rule.js'
+import { nameKey } from './name.js'
 import { type Listen2, serverOf } from './native/net-internals.js'
 import { gracePeriod, resolveOptions } from './options.js'
 import { PendingListens } from './pending-listens.js'
@@ -61,6 +62,8 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   readonly desk = new Desk(this)
   readonly exit: ExitWish
   readonly slot: Slot | undefined
+  /** Where the next version finds this process even if it listens elsewhere. */
+  readonly name: string | undefined
   /** Where a cluster worker is found by others of its primary. */
   place: string | undefined
   readonly gate: SignalGate
@@ -90,6 +93,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     this.start = readStartCommand(env.environment)
     this.moveRule = readMoveRule(env.environment, programOf(this.start.environment))
     this.slot = readSlot(this.start.environment)
+    this.name = isClusterWorker() ? undefined : nameKey(env.environment)
     this.place = this.slot?.key
     delete env.environment['TSUNAGI_SLOT']
     this.gate = new SignalGate(this.slot?.killTimeout && endBefore(this.slot.killTimeout))
@@ -104,6 +108,8 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
         .catch(() => {}) // what the main module throws is Node's to tell
     process.once('exit', () => this.desk.close())
     void this.lifecycle.owned.then(() => this.#listens.close())
+    // Not before it serves: until then the name is its predecessor's.
+    void this.lifecycle.owned.then(() => this.#publishName())
     // A program that never listens has no predecessor either: one that waits for nothing but `owned()` would end here.
     process.once('beforeExit', () => this.#ownUnlessInheriting())
   }
@@ -196,18 +202,35 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
 
   #openSession(key: string): { session: Session; fd: number } | undefined {
     const opened = halves().openSession(this, key)
-    if (opened === undefined) return undefined
-    this.env.fault('successor-after-welcome')
-    this.#sessions.push(opened.session)
-    void this.#takeOver(opened.session)
-    this.#hasListener()
+    this.#adopt(opened?.session)
     return opened
+  }
+
+  /** From here on there is a predecessor. */
+  #adopt(session: Session | undefined): Session | undefined {
+    if (session === undefined) return undefined
+    this.env.fault('successor-after-welcome')
+    this.#sessions.push(session)
+    void this.#takeOver(session)
+    this.#hasListener()
+    return session
   }
 
   waits(attached: AttachedServer, fd: number): number | undefined {
     if (this.isTrial) return this.env.native.duplicateFd(fd)
-    if (process.argv[1] === undefined || this.#findHeld(attached, false) === undefined) return undefined
+    if (process.argv[1] === undefined) return undefined
+    if (this.#findHeld(attached, false) === undefined && !this.#findNamed(attached)) return undefined
     return this.env.native.duplicateFd(fd)
+  }
+
+  /** Whether a process of our name, which listens elsewhere, hands over to this one. Where one was found by its address there is no other. */
+  #findNamed(attached: AttachedServer): boolean {
+    const { name } = this
+    if (name === undefined || attached.path || this.lifecycle.isOwner || this.#heldSessions.length > 0) return false
+    const session = this.#sessions[0] ?? this.#adopt(halves().openNamedSession(this, name))
+    if (session?.name === undefined) return false
+    session.await(attached)
+    return true
   }
 
   /** The address is taken, and no process of ours holds it. */
@@ -273,7 +296,15 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   publish(attached: AttachedServer): void {
     if (attached.isShared) return this.#publishWorker()
     if (attached.key !== '') this.desk.publish(attached.key)
+    if (this.lifecycle.isOwner) this.#publishName()
     this.systemd?.storeListener(attached)
+  }
+
+  #publishName(): void {
+    const { name } = this
+    if (name === undefined || this.desk.hasPublished(name) || ![...this.servers].some(({ key }) => key !== '')) return
+    if (this.token === '' && halves().isNameOfRelative(this.env, name)) return
+    this.desk.publish(name)
   }
 
   #publishWorker(): void {
@@ -342,12 +373,13 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     return this.slot?.listenTimeout !== undefined && untilLastMoment(this.slot.listenTimeout) === 0
   }
 
-  /** What this code says about carried names, for the predecessor to compare. */
-  stateDefinitions(): StateDefinition[] {
+  /** What this code says about carried names, for the predecessor to compare: under its own keys of the servers that are claimed. */
+  stateDefinitions(claimed: ReadonlyMap<string, AttachedServer>): StateDefinition[] {
     const states: StateDefinition[] = []
+    const theirs = new Map([...claimed].map(([key, attached]) => [attached, key]))
     for (const attached of this.servers) {
       for (const [name, { version, migrate }] of this.carried.ofServer(attached.server)) {
-        states.push({ scope: attached.key, name, version, migrates: migrate !== undefined })
+        states.push({ scope: theirs.get(attached) ?? attached.key, name, version, migrates: migrate !== undefined })
       }
     }
     for (const [name, { version, migrate }] of this.carried.definitions())

@@ -22,7 +22,7 @@ export const run: Command = {
       value: 'PATH',
       says: 'asks every new version for this path before it takes over, such as /healthz (TSUNAGI_HEALTH)',
     },
-    name: { type: 'string', value: 'NAME', says: 'sets TSUNAGI_NAME' },
+    name: { type: 'string', value: 'NAME', says: 'sets TSUNAGI_NAME: versions on other ports are found by it' },
   },
   async run(call) {
     const [script] = call.arguments

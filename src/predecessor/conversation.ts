@@ -3,6 +3,7 @@ import type { Message, MessageOf } from '../channel/messages.js'
 import type { Peer } from '../channel/peer.js'
 import { TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
+import { serverInPlace } from '../name.js'
 import { serverFdOf } from '../native/net-internals.js'
 import { come } from '../successor/come.js'
 import { VERSION } from '../version.js'
@@ -106,16 +107,21 @@ export class Conversation {
   }
 
   #offer(address: string): void {
+    const named = this.#welcomed ? serverInPlace(this.#installation.name, this.#installation.servers, address) : undefined
+    if (named) {
+      this.#claimed.add(named.key)
+      return this.#send({ type: 'listener', address: named.key, found: true })
+    }
     const isShared = this.#installation.serverAt(address)?.isShared === true
     const fds = !this.#welcomed ? undefined : isShared ? [] : this.#offerAt(address)
     if (fds) this.#claimed.add(address)
     this.#send({ type: 'listener', address, found: fds !== undefined }, fds)
   }
 
-  /** What somebody who asks for this address gets: a listener or a UDP socket, or for the slot of a cluster worker nothing but a welcome. */
+  /** What somebody who asks for this address gets: a listener or a UDP socket, or for a name or the slot of a cluster worker nothing but a welcome. */
   #offerAt(address: string): number[] | undefined {
-    const { place, datagrams } = this.#installation
-    if (address === place) return []
+    const { place, name, datagrams } = this.#installation
+    if (address === place || address === name) return []
     const attached = this.#installation.serverAt(address)
     const fd = !attached ? datagrams.fdAt(address) : attached.isShared ? -1 : serverFdOf(attached.server)
     return fd < 0 ? undefined : [fd]

@@ -14,7 +14,12 @@ export class Session {
   readonly predecessor: number
   /** Generation of the predecessor. */
   readonly generation: number
+  /** By the predecessor's key of each server, which is ours as well unless it was found by name. */
   readonly claimed = new Map<string, AttachedServer>()
+  /** What it was found by, if not by an address. */
+  name: string | undefined
+  /** Servers that listen on an address of their own, and accept there once the connections of the predecessor's are here. */
+  readonly waiting = new Set<AttachedServer>()
   /** Keys of its UDP sockets that this process has a copy of. */
   readonly datagrams = new Set<string>()
   readonly #failed: Promise<never>
@@ -62,6 +67,26 @@ export class Session {
     this.channel.closeFds(fds)
     if (message.found) this.claimed.set(attached.key, attached)
     return message.found
+  }
+
+  /** A server of ours whose address was free: it is served here in any case. Its counterpart is asked for by `claimNamed`. */
+  await(attached: AttachedServer): void {
+    this.waiting.add(attached)
+    this.claimed.set(attached.key, attached)
+  }
+
+  /** Of a process found by its name: the connections of the server that answers to this one of ours, whose own listener stays what it is. Blocks, bounded. */
+  claimNamed(attached: AttachedServer, place: string): void {
+    const { message, fds } = this.#claim(place)
+    this.channel.closeFds(fds)
+    this.claimed.delete(attached.key)
+    if (message.found && !this.claimed.has(message.address)) return void this.claimed.set(message.address, attached)
+    this.claimed.set(attached.key, attached)
+    throw new TsunagiError(
+      'ERR_TSUNAGI_REFUSED',
+      `Process ${this.predecessor} has no server that answers to "${place}": found by a name, both versions need as many servers. It goes on serving.`,
+      { phase: 'negotiate', serving: true },
+    )
   }
 
   #claim(key: string): Received & { message: MessageOf<'listener'> } {
@@ -137,6 +162,13 @@ export function openSession(installation: Installation, key: string): { session:
 /** The same for the worker that this one replaces, which has no listener to give: its servers are claimed one by one. */
 export function openWorkerSession(installation: Installation, place: string): Session | undefined {
   return meet(installation, place, 0)?.session
+}
+
+/** The same for a process of this name, whose address may be another. */
+export function openNamedSession(installation: Installation, name: string): Session | undefined {
+  const session = meet(installation, name, 0)?.session
+  if (session) session.name = name
+  return session
 }
 
 interface Met {

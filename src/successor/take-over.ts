@@ -4,6 +4,7 @@ import { TsunagiError } from '../errors.js'
 import { PhaseTimer } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import { startAccepting } from '../listener.js'
+import { placeInName } from '../name.js'
 import { handoverMode } from '../options.js'
 import { awaitVerdict } from './await-verdict.js'
 import { collectGarbage } from './collect-garbage.js'
@@ -25,6 +26,7 @@ export async function takeOver(installation: Installation, session: Session): Pr
   const inheritance = new Inheritance(installation, session)
   session.listen()
   await Promise.race([installation.whenReady(), session.failed])
+  pairByName(installation, session)
   await Promise.race([probeHealth(installation, session.claimed.values()), session.failed])
   if (!installation.isPressed) await warmUp(installation)
   env.fault('successor-before-ready')
@@ -32,7 +34,7 @@ export async function takeOver(installation: Installation, session: Session): Pr
     session.channel.send({
       type: 'ready',
       claimed: [...session.claimed.keys(), ...installation.datagrams.open(session.datagrams)],
-      states: installation.stateDefinitions(),
+      states: installation.stateDefinitions(session.claimed),
       mode: handoverMode(env.environment),
     })
     const aborted = takeTransaction(installation, session, inheritance, await session.next('prepare'))
@@ -47,6 +49,13 @@ export async function takeOver(installation: Installation, session: Session): Pr
     await new Promise((resolve) => setTimeout(resolve, FIRST_RETRY_MS * 4 ** attempt))
   }
   inheritance.follow((prepare) => takeTransaction(installation, session, inheritance, prepare))
+}
+
+/** Only now all servers of this process are known. */
+function pairByName({ servers }: Installation, session: Session): void {
+  const { name, waiting } = session
+  if (name === undefined) return
+  for (const attached of waiting) session.claimNamed(attached, placeInName(name, servers, attached))
 }
 
 /** One transaction, from prepare to resumed; what came instead if the predecessor gave it up. */

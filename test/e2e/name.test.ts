@@ -1,0 +1,123 @@
+import { describe, expect, it } from 'vitest'
+import { Client } from '../helpers/client.js'
+import { freePort, Line, type ServerProcess } from '../helpers/process.js'
+
+const TIMEOUT = 120_000
+
+describe('a name', () => {
+  it(
+    'brings 100 connections from blue to green on another port and back to blue, migrated up and down, none broken',
+    async () => {
+      const { line, clients } = await blue(100)
+      const [bluePort, greenPort] = [line.port, await freePort()]
+      const [versionOne, versionTwo] = [
+        { version: 1, migrate: true, serverVersion: 1, serverMigrates: true },
+        { version: 2, migrate: true, serverVersion: 2, serverMigrates: true },
+      ]
+      const green = await line.next(at(greenPort, { mode: versionTwo }))
+      expect((await green.until('rooms'))['members']).toBe(100)
+      await expectAll(clients, green, ['1→2'])
+      const late = await Client.connect(greenPort)
+      late.send('join late\n')
+      await late.expect('joined\n')
+      expect(await refused(bluePort)).toBe('ECONNREFUSED')
+
+      const back = await line.next(at(bluePort, { mode: versionOne }))
+      const [report, theirs] = await Promise.all([back.until('resumed'), green.until('handover')])
+      expect(report).toMatchObject({ moved: 101, stayed: [], generation: 3 })
+      expect(theirs).toMatchObject({ moved: 101, stayed: [], listeners: [`tcp4 127.0.0.1:${greenPort}`] })
+      expect(await back.until('rooms')).toMatchObject({ names: ['lobby', 'from 1', 'from 2'], members: 101, kept: true })
+      await expectAll(clients, back, ['1→2', '2→1'])
+      late.send('who\n')
+      await late.expect(`${back.pid} late ["2→1"] true true\n`)
+      const fresh = await Client.connect(bluePort)
+      fresh.send('who\n')
+      await fresh.expect(`${back.pid}  [] false true\n`)
+      expect([...clients, late].flatMap(({ seen }) => seen)).toEqual([])
+    },
+    TIMEOUT,
+  )
+
+  it('says who is left with blue and why, and blue leaves when they have gone', async () => {
+    const { line, clients } = await blue(3)
+    const predecessor = line.current
+    clients[1]?.send('refuse\n')
+    await clients[1]?.expect('as you like\n')
+    await line.nextWhileDraining(at(await freePort(), { mode: { version: 1, serverVersion: 1 } }))
+    const [stayed] = (await predecessor.until('handover'))['stayed'] as { connections: number; reason: string }[]
+    expect(stayed).toMatchObject({
+      connections: 1,
+      reason: expect.stringMatching(/carry\(socket, "session"\)\.deep\.list\[1\] is a function/),
+    })
+    clients[1]?.send('who\n')
+    await clients[1]?.expect(`${predecessor.pid} member1 [] true true\n`)
+    clients[0]?.send('who\n')
+    await clients[0]?.expect(`${line.current.pid} member0 [] true true\n`)
+    clients[1]?.end()
+    await clients[1]?.expectEnd()
+    expect((await predecessor.exited).code).toBe(0)
+  })
+
+  it('costs nothing where the new version cannot take the state: it ends with the reason, blue serves on', async () => {
+    const { line, clients } = await blue(2)
+    const predecessor = line.current
+    const green = line.launch(at(await freePort(), { mode: { version: 1, serverVersion: 7 } }))
+    expect(await green.until('error')).toMatchObject({ code: 'ERR_TSUNAGI_STATE_VERSION', serving: true })
+    expect((await green.exited).code).toBe(1)
+    await expectAll(clients, predecessor, [])
+    line.generations.pop()
+    const right = await line.next(at(await freePort(), { mode: { version: 1, serverVersion: 1 } }))
+    await expectAll(clients, right, [])
+  })
+
+  it('brings everything back to blue where green dies after the commit', async () => {
+    const { line, clients } = await blue(5)
+    const predecessor = line.current
+    const env = { ...at(0).env, TSUNAGI_FAULT: 'successor-after-commit=kill' }
+    const green = line.launch({ mode: { version: 1, serverVersion: 1 }, env: { ...env, PORT: String(await freePort()) } })
+    expect((await green.exited).signal).toBe('SIGKILL')
+    await expectAll(clients, predecessor, [])
+    line.generations.pop()
+    const next = await line.next(at(await freePort(), { mode: { version: 1, serverVersion: 1 } }))
+    await expectAll(clients, next, [])
+  })
+
+  it('does not join two processes of other names, nor one without', async () => {
+    const { line, clients } = await blue(1)
+    const predecessor = line.current
+    for (const name of ['other', '']) {
+      const stranger = line.launch({ env: { TSUNAGI_NAME: name, PORT: String(await freePort()) } })
+      await stranger.until('serving')
+      expect(stranger.all('resumed')).toEqual([])
+      await expectAll(clients, predecessor, [])
+    }
+  })
+})
+
+function at(port: number, settings: { mode?: Record<string, unknown> } = {}) {
+  return { ...settings, host: '127.0.0.1', env: { TSUNAGI_NAME: 'shop', PORT: String(port) } }
+}
+
+async function blue(count: number): Promise<{ line: Line; clients: Client[] }> {
+  const line = await Line.empty('rooms.mjs', { host: '127.0.0.1' })
+  await line.launch(at(line.port, { mode: { version: 1, serverVersion: 1 } })).until('serving')
+  const clients = await Client.connectMany(count, line.port)
+  for (const [i, client] of clients.entries()) {
+    client.send(`join member${i}\n`)
+    await client.expect('joined\n')
+  }
+  return { line, clients }
+}
+
+async function expectAll(clients: Client[], at: ServerProcess, came: string[]): Promise<void> {
+  for (const client of clients) client.send('who\n')
+  for (const [i, client] of clients.entries()) await client.expect(`${at.pid} member${i} ${JSON.stringify(came)} true true\n`)
+  expect(clients.flatMap(({ seen }) => seen)).toEqual([])
+}
+
+async function refused(port: number): Promise<string> {
+  return Client.connect(port).then(
+    () => 'connected',
+    ({ code }: NodeJS.ErrnoException) => String(code),
+  )
+}
