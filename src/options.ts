@@ -31,9 +31,17 @@ export interface AttachOptions {
    * @default 'auto'
    */
   repair?: 'auto' | 'off'
+  /**
+   * Bytes of an HTTP/1.1 request, its head included, that may be read once more in the successor: one that was received in part while the successor booted, and to
+   * which nothing has been answered, then moves with its connection, and its handler runs again from the start there. In the old process the request falls silent,
+   * without 'aborted', 'close' or 'error', and what its handler still answers reaches nobody: it has to be of no harm to have begun twice. Up to this many bytes are
+   * kept for each connection while a successor boots. Without it, and for what is larger, the old process answers. `TSUNAGI_REPLAY` goes before it.
+   * @default 0
+   */
+  replay?: number
 }
 
-const DEFAULTS: Required<AttachOptions> = { policy: () => 'move', onExit: 'none', repair: 'auto' }
+const DEFAULTS: Required<AttachOptions> = { policy: () => 'move', onExit: 'none', repair: 'auto', replay: 0 }
 
 /** Applies defaults and rejects what is not an option, naming the nearest one that is. Throws a TypeError ERR_TSUNAGI_OPTION. */
 export function resolveOptions(options: AttachOptions = {}): Required<AttachOptions> {
@@ -57,7 +65,22 @@ export function resolveOptions(options: AttachOptions = {}): Required<AttachOpti
   if (options.repair !== undefined && options.repair !== 'auto' && options.repair !== 'off') {
     throw misuse('ERR_TSUNAGI_OPTION', `The option "repair" of attach() is 'auto' or 'off', not ${JSON.stringify(options.repair)}.`)
   }
-  return { ...DEFAULTS, ...options }
+  const { replay = 0 } = options
+  if (!Number.isSafeInteger(replay) || replay < 0) {
+    throw misuse('ERR_TSUNAGI_OPTION', `The option "replay" of attach() is a number of bytes, 0 or more, not ${String(replay)}.`)
+  }
+  return { ...DEFAULTS, ...options, replay: replaySetting(process.env) ?? replay }
+}
+
+/** `TSUNAGI_REPLAY`, bytes, as 65536, 64kb or 1mb (of 1024); it goes before what servers ask for; `undefined`: not set. */
+export function replaySetting(environment: NodeJS.ProcessEnv): number | undefined {
+  const given = environment['TSUNAGI_REPLAY']
+  if (given === undefined || given === '') return undefined
+  const [, number, unit = ''] = /^(\d+)(kb|mb|gb)?$/i.exec(given) ?? []
+  const bytes = Number(number) * 1024 ** ['', 'kb', 'mb', 'gb'].indexOf(unit.toLowerCase())
+  if (!Number.isSafeInteger(bytes))
+    throw misuse('ERR_TSUNAGI_OPTION', `TSUNAGI_REPLAY is a number of bytes, such as 65536 or 1mb, not "${given}".`)
+  return bytes
 }
 
 /** `TSUNAGI_ON_EXIT`, which goes before what servers ask for; `undefined`: not set. */

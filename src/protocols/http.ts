@@ -18,30 +18,34 @@ import {
   serverOf,
   stopReading,
 } from '../native/net-internals.js'
-import { Heads } from './http-heads.js'
+import { hasContinued, isUnanswered, leaveUnanswered, swallowContinue } from './half-upload.js'
+import { Heads, type Upload } from './http-heads.js'
 import { requestLimit } from './http-limit.js'
 import { obstacleOfSocket } from './plain-tcp.js'
-import { type Arrival, DISCARD, type Obstacle, type Protocol } from './protocol.js'
+import { type Arrival, DISCARD, leaveNothing, type Obstacle, type Protocol } from './protocol.js'
 
 /**
  * HTTP/1.1. Its boundary is between two requests: then nothing of the application is bound to the connection, so it moves without being asked for.
  * A request in flight is served on here. When its response is out this process stops reading, so that what the client sends next waits in the
- * kernel for the successor, and the connection moves alone. Its one rule: no request is ever in two processes, or in none.
+ * kernel for the successor, and the connection moves alone. Its one rule: no request is ever in two processes, or in none; but for one that is half
+ * received where the application has said that it may begin again (half-upload.ts).
  */
 export const http: Protocol = {
   name: 'http',
   kind: undefined,
-  arm: ({ kind, server }) => (kind === 'http' ? heads.arm(server) : () => {}),
+  arm: ({ kind, server, options }) => (kind === 'http' ? heads.arm(server, options.replay) : () => {}),
   knows: (socket, attached) => attached?.kind === 'http' && hasHttpParser(socket),
   obstacleOf,
   watch: park,
   drain,
-  snapshot: (socket) => ({ state: stateOf(socket), held: heads.heldBy(socket) ?? [] }),
+  snapshot: (socket) => ({ state: stateOf(socket), held: heldBy(socket) ?? [] }),
   leave(socket) {
+    // Where the application has answered, only the server's own timers and its shutdown still reach for the socket.
+    const left = httpMessageOf(socket)?.finished === false ? leaveUnanswered(socket) : leaveNothing(DISCARD)
     return {
-      socketSink: DISCARD, // the application has answered: only the server's own timers and its shutdown still reach for the socket
-      takeBack() {},
+      ...left,
       letGo() {
+        left.letGo()
         const parser = parserOf(socket)
         if (parser) dropParser(socket, parser)
       },
@@ -70,6 +74,8 @@ interface HttpState {
   last: boolean
   /** Requests that it has had, where the server limits them. */
   requests: number
+  /** Of a request that begins again the client has had a 100 Continue. */
+  continued?: boolean
 }
 
 function isHttpState(state: unknown): state is HttpState {
@@ -85,9 +91,9 @@ function obstacleOf(socket: Socket): Obstacle | undefined {
   if (socket.writableEnded || socket.readableEnded) return { reason: 'it is ending', passes: false }
   const parser = parserOf(socket) as HttpParser
   const response = httpMessageOf(socket)
-  if (response && !isProduced(response, parser)) return { reason: 'a request is being served', passes: true }
+  if (response && !isProduced(response, parser) && !uploadOf(socket)) return { reason: 'a request is being served', passes: true }
   if (isThrottled(socket)) return { reason: 'its requests wait for responses to be taken', passes: true }
-  if (!isFresh(socket) && !isBetweenRequests(socket, parser) && !heads.heldBy(socket))
+  if (!isFresh(socket) && !isBetweenRequests(socket, parser) && !heldBy(socket))
     return { reason: 'half a request has been read', passes: true }
   return undefined
 }
@@ -96,6 +102,17 @@ function obstacleOf(socket: Socket): Obstacle | undefined {
 function isProduced(response: Response, parser: HttpParser): boolean {
   const { req } = response as Response & { req: IncomingMessage }
   return response.finished && response.outputData.length === 0 && req.complete && (parser.incoming === null || parser.incoming === req)
+}
+
+/** The request that can begin again in the successor. */
+function uploadOf(socket: Socket): Upload | undefined {
+  const upload = heads.uploadOn(socket)
+  return upload && isUnanswered(socket, upload) ? upload : undefined
+}
+
+/** What the successor reads once more. */
+function heldBy(socket: Socket): Uint8Array[] | undefined {
+  return heads.heldBy(socket) ?? uploadOf(socket)?.pieces
 }
 
 function isFresh(socket: Socket): boolean {
@@ -120,10 +137,13 @@ function isBetweenRequests(socket: Socket, parser: HttpParser): boolean {
 }
 
 function stateOf(socket: Socket): HttpState {
+  const response = httpMessageOf(socket)
+  const again = uploadOf(socket) !== undefined
   return {
-    seasoned: !isFresh(socket) && !heads.heldBy(socket),
-    last: httpMessageOf(socket)?._last === true,
-    requests: requestLimit.requestsOf(socket),
+    seasoned: !isFresh(socket) && !heldBy(socket),
+    last: response?._last === true,
+    requests: requestLimit.requestsOf(socket) - (again && requestLimit.requestsOf(socket) > 0 ? 1 : 0),
+    ...(again && response && hasContinued(response) && { continued: true }),
   }
 }
 
@@ -136,12 +156,13 @@ function park(socket: Socket, onPassed: () => void): () => void {
     const parser = parserOf(socket)
     if (parser === null) return onPassed() // it was upgraded
     const obstacle = obstacleOf(socket)
-    if (obstacle === undefined) {
+    // A request that can begin again may be answered before the connection's turn comes: its body is read until then.
+    if (obstacle === undefined && !uploadOf(socket)) {
       stopReading(socket)
       keepAlive ??= setTimeout(() => {}, 2 ** 31 - 1) // a handle that does not read does not hold the loop
       return onPassed()
     }
-    if (!obstacle.passes) return onPassed()
+    if (obstacle?.passes === false) return onPassed()
     const response = httpMessageOf(socket)
     // Not in the handlers of its end: what they write belongs before the move.
     if (response) response.once('close', () => setImmediate(look))
@@ -177,7 +198,8 @@ function serverOnRequest(this: HttpServer, { socket }: IncomingMessage, response
 
 // ---- the successor
 
-function goOn({ socket, server, timeout }: Arrival, parser: HttpParser, { seasoned, last, requests }: HttpState): void {
+function goOn({ socket, server, timeout }: Arrival, parser: HttpParser, { seasoned, last, requests, continued }: HttpState): void {
+  if (continued) swallowContinue(socket)
   if (requests > 0) requestLimit.goOn(socket, requests)
   if (last) return void socket.end()
   if (!seasoned) return restart(socket, timeout)

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { gracePeriod, handoverMode, repairWish, resolveOptions } from '../../src/options.js'
+import { gracePeriod, handoverMode, repairWish, replaySetting, resolveOptions } from '../../src/options.js'
 
 const refusal = (message: RegExp) =>
   expect.objectContaining({ name: 'TypeError', code: 'ERR_TSUNAGI_OPTION', message: expect.stringMatching(message) })
@@ -17,7 +17,7 @@ describe('the options of attach()', () => {
 
   it('do not include others, and the message says which there are', () => {
     expect(() => resolveOptions({ polcy: () => 'move' } as never)).toThrow(
-      refusal(/^attach\(\) has no option "polcy"; it knows: policy, onExit, repair\.$/),
+      refusal(/^attach\(\) has no option "polcy"; it knows: policy, onExit, repair, replay\.$/),
     )
   })
 
@@ -39,6 +39,31 @@ describe('repair', () => {
   it('is refused where it is anything else', () => {
     expect(() => resolveOptions({ repair: 'on' } as never)).toThrow(refusal(/"repair" of attach\(\) is 'auto' or 'off', not "on"/))
     expect(() => repairWish({ TSUNAGI_REPAIR: 'on' })).toThrow(refusal(/^TSUNAGI_REPAIR is auto or off, not "on"\.$/))
+  })
+})
+
+describe('replay', () => {
+  it('is off unless it is said', () => {
+    expect([resolveOptions().replay, replaySetting({}), replaySetting({ TSUNAGI_REPLAY: '' })]).toEqual([0, undefined, undefined])
+    expect(resolveOptions({ replay: 65_536 }).replay).toBe(65_536)
+  })
+
+  it.each([
+    ['0', 0],
+    ['65536', 65_536],
+    ['64kb', 65_536],
+    ['1MB', 1_048_576],
+  ])('can be %s', (given, bytes) => {
+    expect(replaySetting({ TSUNAGI_REPLAY: given })).toBe(bytes)
+  })
+
+  it('is refused where it is anything else', () => {
+    for (const given of ['1 apple', '-1', '1.5mb', '1tb', 'mb', '99999999999gb'])
+      expect(() => replaySetting({ TSUNAGI_REPLAY: given })).toThrow(
+        refusal(/^TSUNAGI_REPLAY is a number of bytes, such as 65536 or 1mb, not "/),
+      )
+    for (const replay of [-1, 1.5, '1mb', null])
+      expect(() => resolveOptions({ replay } as never)).toThrow(refusal(/"replay" of attach\(\) is a number of bytes, 0 or more, not/))
   })
 })
 

@@ -26,6 +26,8 @@ interface ConnectionsList {
 /** What Node keeps of a response that is not public. */
 export type Response = ServerResponse & {
   _last: boolean
+  /** writeContinue() was called. */
+  readonly _sent100: boolean
   readonly outputData: readonly unknown[]
   /** Its own copy of whether end() was called. */
   readonly finished: boolean
