@@ -1,8 +1,11 @@
-import { describe, expect, it } from 'vitest'
+import { existsSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { Client } from '../helpers/client.js'
-import { freePort, Line, type ServerProcess } from '../helpers/process.js'
+import { fixture, freePort, Line, type ServerProcess } from '../helpers/process.js'
 
 const TIMEOUT = 120_000
+const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
 
 describe('a name', () => {
   it(
@@ -82,6 +85,64 @@ describe('a name', () => {
     await expectAll(clients, next, [])
   })
 
+  it('joins two `tsunagi run --name`, and a green that is not well costs nothing', async () => {
+    const line = await Line.empty('shop.mjs', { host: '127.0.0.1' })
+    const run = (port: number, mode = {}) => {
+      const args = ['run', '--name', 'shop', '--health', '/healthz', fixture('shop.mjs')]
+      const started = line.launch({ host: '127.0.0.1', mode, env: { PORT: String(port), TSUNAGI_HEALTH_TIMEOUT: '1' }, args }, CLI)
+      // Its server would live on without it.
+      onTestFinished(() => {
+        for (const pid of childrenOf(started.pid)) process.kill(pid, 'SIGKILL')
+      })
+      return started
+    }
+    const old = run(line.port)
+    await old.until('serving')
+    const client = await Client.connect(line.port)
+    const first = await ask(client)
+    const unwell = run(await freePort(), { unwell: true })
+    expect(await unwell.until('error')).toMatchObject({ code: 'ERR_TSUNAGI_HEALTH' })
+    expect((await unwell.exited).code).toBe(1)
+    expect(await ask(client)).toBe(first)
+    const well = run(await freePort())
+    await well.until('resumed')
+    const second = await ask(client)
+    expect(Number(second)).toBeGreaterThan(0)
+    expect(second).not.toBe(first)
+    expect((await old.exited).code).toBe(0)
+    expect(await ask(client)).toBe(second)
+    expect(client.seen).toEqual([])
+  })
+
+  it('pairs the servers in their order, and only where both have as many', async () => {
+    const line = await Line.empty('shop.mjs', { host: '127.0.0.1' })
+    const seconds = [await freePort(), await freePort()]
+    const old = line.launch(at(line.port, { mode: { second: seconds[0] } }))
+    await old.until('serving')
+    const [http, raw] = [await Client.connect(line.port), await Client.connect(seconds[0] as number)]
+    expect(await ask(http)).toBe(String(old.pid))
+    const lone = line.launch(at(await freePort()))
+    expect(await lone.until('error')).toMatchObject({ code: 'ERR_TSUNAGI_REFUSED', serving: true })
+    expect((await lone.exited).code).toBe(1)
+    for (const current of [old, undefined]) {
+      if (current) line.generations.pop()
+      const { pid } = current ?? (await line.next(at(await freePort(), { mode: { second: seconds[1] } })))
+      expect(await ask(http)).toBe(String(pid))
+      raw.send('hello\n')
+      await raw.expect(`${pid} hello\n`)
+    }
+  })
+
+  it('stays with a process whose child inherits it and listens elsewhere', async () => {
+    const line = await Line.empty('shop.mjs', { host: '127.0.0.1' })
+    const old = line.launch(at(line.port, { mode: { fork: await freePort() } }))
+    await Promise.all([old.until('serving'), old.until('child serving')])
+    const client = await Client.connect(line.port)
+    const green = await line.nextWhileDraining(at(await freePort()))
+    expect(await green.until('resumed')).toMatchObject({ predecessor: old.pid, moved: 1 })
+    expect(await ask(client)).toBe(String(green.pid))
+  })
+
   it('does not join two processes of other names, nor one without', async () => {
     const { line, clients } = await blue(1)
     const predecessor = line.current
@@ -113,6 +174,19 @@ async function expectAll(clients: Client[], at: ServerProcess, came: string[]): 
   for (const client of clients) client.send('who\n')
   for (const [i, client] of clients.entries()) await client.expect(`${at.pid} member${i} ${JSON.stringify(came)} true true\n`)
   expect(clients.flatMap(({ seen }) => seen)).toEqual([])
+}
+
+/** Who answers on a connection that is kept alive. */
+async function ask(client: Client): Promise<string> {
+  client.send('GET / HTTP/1.1\r\nHost: shop\r\n\r\n')
+  let line = await client.line()
+  while (line !== '\r') line = await client.line()
+  return client.line()
+}
+
+function childrenOf(pid: number): number[] {
+  const path = `/proc/${pid}/task/${pid}/children`
+  return existsSync(path) ? readFileSync(path, 'utf8').split(' ').filter(Boolean).map(Number) : []
 }
 
 async function refused(port: number): Promise<string> {
