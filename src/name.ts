@@ -8,10 +8,6 @@ import type { Env } from './env.js'
  * where the address is taken, the address decides. The listener does not move then. The servers of both are paired in the order in which they were
  * made, and only where both have as many: what came over the wrong server's connections would reach the wrong code.
  */
-export function nameKey(environment: NodeJS.ProcessEnv): string | undefined {
-  const name = environment['TSUNAGI_NAME']
-  return name ? `name ${name}` : undefined
-}
 
 /** What the successor asks for: the server in this place, of so many. Its inverse is `serverInPlace`. */
 export function placeInName(name: string, servers: Iterable<AttachedServer>, attached: AttachedServer): string {

@@ -23,6 +23,12 @@ export function datagramKey(family: 'IPv4' | 'IPv6', address: string, port: numb
   return addressKey({ family, address, port, ipv6Only }).replace('tcp', 'udp')
 }
 
+/** Of the name that a process is found by where its address is another (src/name.ts); `undefined`: it has none. */
+export function nameKey(environment: NodeJS.ProcessEnv): string | undefined {
+  const name = environment['TSUNAGI_NAME']
+  return name ? `name ${name}` : undefined
+}
+
 /** Path of the control socket that belongs to an address key in this network namespace. */
 export function controlSocketPath(directory: string, key: string): string {
   return join(directory, `${addressName(key)}.sock`)

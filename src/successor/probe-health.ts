@@ -18,10 +18,11 @@ export async function probeHealth({ env }: Installation, servers: Iterable<Attac
   const server = [...servers].map((attached) => attached.server).find((each) => 'closeIdleConnections' in each)
   if (server === undefined) throw unwell(`there is no HTTP server that could be asked for ${check.path}`)
   const end = env.now() + check.timeout
-  for (;;) {
+  for (let said: string | undefined; ; ) {
     const answer = await ask(env, server, check.path, Math.max(1, end - env.now()))
     if (answer === 'well') return
-    if (env.now() >= end) throw unwell(`GET ${check.path} ${answer}, for ${check.timeout / 1000} s`)
+    if (said === undefined || env.now() < end) said = answer // the last try is cut short: that it got no answer says nothing
+    if (env.now() >= end) throw unwell(`GET ${check.path} ${said}, for ${check.timeout / 1000} s`)
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
   }
 }
