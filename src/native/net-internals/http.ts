@@ -138,6 +138,9 @@ export function unconsume(socket: Socket): (() => void) | undefined {
     (event) => [event, socket.listeners(event).find(({ name }) => CONSUMERS.has(name))] as const,
   )
   const consumed = socket
+  const self = internals(socket)
+  // Where a slow request has stopped the handle, the stream still takes a read to be under way, and would never begin another.
+  if (self._handle?.reading === false) self._readableState.reading = false
   return () => {
     const handle = internals(consumed)._handle
     // Only between two requests: what is being parsed now has to come to its end the same way.

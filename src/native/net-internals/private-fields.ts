@@ -36,6 +36,7 @@ export interface ReadableState {
   ended: boolean
   endEmitted: boolean
   flowing: boolean | null
+  reading: boolean
   resumeScheduled: boolean
   highWaterMark: number
   pipes: unknown[]
