@@ -1,9 +1,7 @@
 import type { Server, Socket } from 'node:net'
 import { AttachedServer } from './attached-server.js'
 import { CarriedState } from './carry/carried-state.js'
-import type { StateDefinition } from './channel/messages.js'
-import { controlDirectory, nameKey } from './channel/rendezvous.js'
-import { storedSnapshots } from './cold/stored-files.js'
+import { nameKey } from './channel/rendezvous.js'
 import { type DatagramKeeper, Datagrams } from './datagrams.js'
 import type { Env } from './env.js'
 import type { TsunagiError } from './errors.js'
@@ -12,7 +10,7 @@ import { bootDone } from './handover/boot-done.js'
 import type { HandoverReport } from './handover/report.js'
 import { Holds } from './holds.js'
 import { Lifecycle, quietTurn } from './lifecycle.js'
-import { type ListenerKeeper, startAccepting, unreachableListener, wrapListen } from './listener.js'
+import { type ListenerKeeper, unreachableListener, wrapListen } from './listener.js'
 import { type MoveRule, readMoveRule } from './move-rule.js'
 import { type Listen2, serverOf } from './native/net-internals.js'
 import { gracePeriod, resolveOptions } from './options.js'
@@ -25,12 +23,11 @@ import { attend } from './protocols/attend.js'
 import type { Protocols } from './protocols/protocols.js'
 import { isClusterWorker, placeOf, programOf, readSlot, type Slot } from './slot.js'
 import type { Flow } from './successor/flow.js'
+import { Predecessors } from './successor/predecessors.js'
 import { Resumption } from './successor/resumption.js'
-import type { Session } from './successor/session.js'
-import type { HeldSession } from './successor/take-held.js'
-import { Announcement } from './triggers/announcement.js'
 import { handOverWhenDisconnected } from './triggers/disconnect.js'
 import { ExitWish } from './triggers/exit-wish.js'
+import { lastMoment, untilLastMoment } from './triggers/last-moment.js'
 import { SignalGate } from './triggers/signals.js'
 import type { ReloadOptions } from './triggers/spawn.js'
 import { reportBoot } from './triggers/spawned.js'
@@ -59,6 +56,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   readonly timers = new RepeatingTimers()
   readonly datagrams = new Datagrams(this)
   readonly desk = new Desk(this)
+  readonly predecessors = new Predecessors(this)
   readonly exit: ExitWish
   readonly slot: Slot | undefined
   /** Where the next version finds this process even if it listens elsewhere. */
@@ -72,13 +70,10 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   /** Whether every server of the process takes part. */
   registered = false
   readonly #listens = new PendingListens()
-  readonly #announcement = new Announcement()
   #protocols: Protocols | undefined
   #flow: Flow | undefined
   readonly #attached = new WeakMap<Server, AttachedServer>()
   #whenListening: (() => void)[] | undefined = []
-  readonly #sessions: Session[] = []
-  readonly #heldSessions: HeldSession[] = []
   readonly #supervised: Supervised | undefined
   readonly systemd: Systemd | undefined
   /** A reload in place tries whether this version boots: it gets listeners that nobody reaches, and owns nothing. */
@@ -171,124 +166,32 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   // ---- ListenerKeeper
 
   inherit(attached: AttachedServer): number | undefined {
-    if (this.isTrial) return unreachableListener(this.env.native)
-    if (process.argv[1] === undefined) return undefined // `node -e` and a REPL are nobody's next version (P9)
-    for (const session of this.#sessions) {
-      const fd = session.claim(attached)
-      if (fd !== undefined) return fd
-    }
-    const opened = this.#openSession(attached.key)
-    if (opened === undefined) return this.#inheritHeld(attached)
-    opened.session.claimed.set(attached.key, attached)
-    return opened.fd
+    return this.isTrial ? unreachableListener(this.env.native) : this.predecessors.inherit(attached)
   }
 
   inheritDatagrams(key: string): number | undefined {
-    if (process.argv[1] === undefined) return undefined
-    try {
-      for (const session of this.#sessions) {
-        const fd = session.claimDatagrams(key)
-        if (fd !== undefined) return fd
-      }
-      const opened = this.#openSession(key)
-      opened?.session.datagrams.add(key)
-      return opened?.fd
-    } catch (error) {
-      this.env.log((error as Error).message) // the socket itself says that the address is in use
-      return undefined
-    }
-  }
-
-  #openSession(key: string): { session: Session; fd: number } | undefined {
-    const opened = halves().openSession(this, key)
-    this.#adopt(opened?.session)
-    return opened
-  }
-
-  /** From here on there is a predecessor. */
-  #adopt(session: Session | undefined): Session | undefined {
-    if (session === undefined) return undefined
-    this.env.fault('successor-after-welcome')
-    this.#sessions.push(session)
-    void this.#takeOver(session)
-    this.#hasListener()
-    return session
+    return this.predecessors.inheritDatagrams(key)
   }
 
   waits(attached: AttachedServer, fd: number): number | undefined {
-    if (this.isTrial) return this.env.native.duplicateFd(fd)
-    if (process.argv[1] === undefined) return undefined
-    if (this.#findHeld(attached, false) === undefined && !this.#findNamed(attached)) return undefined
-    return this.env.native.duplicateFd(fd)
-  }
-
-  /** Whether a process of our name, which listens elsewhere, hands over to this one. Where one was found by its address there is no other. */
-  #findNamed(attached: AttachedServer): boolean {
-    const { name } = this
-    if (name === undefined || attached.path || this.lifecycle.isOwner || this.#heldSessions.length > 0) return false
-    const session = this.#sessions[0] ?? this.#adopt(halves().openNamedSession(this, name))
-    if (session?.name === undefined) return false
-    session.await(attached)
-    return true
-  }
-
-  /** The address is taken, and no process of ours holds it. */
-  #inheritHeld(attached: AttachedServer): number | undefined {
-    return this.#findHeld(attached, true)?.held.takeListener(attached.key)
-  }
-
-  /** What a holder has for this address, which is taken over as soon as this process is ready. */
-  #findHeld(attached: AttachedServer, isTaken: boolean): HeldSession | undefined {
-    const known = this.#heldSessions.find(({ held }) => held.bequest.listeners.some(({ key }) => key === attached.key))
-    // Most starts find nothing on disk, and need no more than to have looked.
-    const mayBe = !known && (isTaken || storedSnapshots(controlDirectory(this.env.environment)).length > 0)
-    const held = mayBe ? halves().findHeld(this, attached.key, isTaken) : undefined
-    const session = known ?? (held && { held, claimed: new Map<string, AttachedServer>() })
-    session?.claimed.set(attached.key, attached)
-    if (session === undefined || known) return session
-    this.env.fault('successor-after-find')
-    this.#heldSessions.push(session)
-    void this.#takeHeld(session)
-    this.#hasListener()
-    return session
+    return this.isTrial || this.predecessors.find(attached) ? this.env.native.duplicateFd(fd) : undefined
   }
 
   inheritSlot(attached: AttachedServer): boolean {
-    const { slot } = this
-    if (slot === undefined || this.desk.hasPublished(slot.key)) return false
-    try {
-      const claimed = this.#sessions.some((session) => session.claimShared(attached))
-      return claimed || this.#openSlotSession(slot)?.claimShared(attached) === true
-    } catch (error) {
-      // The primary has its listener for it in any case: this worker serves, and the connections of the other end as they do without us.
-      this.env.log(`the connections of the worker that this one replaces stay there: ${(error as Error).message}`)
-      return false
-    }
-  }
-
-  #openSlotSession(slot: Slot): Session | undefined {
-    if (this.#sessions.length > 0) return undefined
-    const session = halves().openWorkerSession(this, slot.key)
-    if (session === undefined) return undefined
-    this.env.fault('successor-after-welcome')
-    this.#announcement.hold()
-    if (slot.saysReady) this.lifecycle.ready(this.#announcement.ready)
-    this.#sessions.push(session)
-    void this.#takeOver(session)
-    return session
+    return this.predecessors.inheritSlot(attached)
   }
 
   listening(attached: AttachedServer): void {
     // The next listen() may be the one that finds a predecessor.
     void quietTurn().then(() => this.#ownUnlessInheriting())
     this.publish(attached)
-    if (attached.key !== '' && !attached.isShared) this.#hasListener()
+    if (attached.key !== '' && !attached.isShared) this.hasListener()
   }
 
   datagramsBound(key: string): void {
     void quietTurn().then(() => this.#ownUnlessInheriting())
     this.desk.publish(key)
-    this.#hasListener()
+    this.hasListener()
   }
 
   /** Lets the next version find this process where this server is: at its address, or in the slot of a cluster worker. */
@@ -314,16 +217,6 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     this.desk.publish(this.place)
   }
 
-  /** This worker serves, and takes the connections of another one of its primary, which has the same servers. */
-  takeOverFrom(place: string): boolean {
-    const session = halves().openWorkerSession(this, place)
-    if (session === undefined) return false
-    for (const attached of this.servers) if (attached.isShared) session.claimShared(attached)
-    this.#sessions.push(session)
-    void this.#takeOver(session)
-    return true
-  }
-
   activated(attached: AttachedServer): number | undefined {
     return this.systemd?.given.takeListener(attached.key)
   }
@@ -335,11 +228,11 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   }
 
   #ownUnlessInheriting(): void {
-    if (this.isTrial) return
-    if (this.#sessions.length + this.#heldSessions.length === 0) this.lifecycle.own()
+    if (!this.isTrial && !this.isInheriting) this.lifecycle.own()
   }
 
-  #hasListener(): void {
+  /** There is a listener now that can be handed over. */
+  hasListener(): void {
     const callbacks = this.#whenListening ?? []
     this.#whenListening = undefined
     for (const callback of callbacks) callback()
@@ -349,7 +242,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
 
   /** Whether a predecessor was found that has not handed over yet. */
   get isInheriting(): boolean {
-    return this.#sessions.length + this.#heldSessions.length > 0
+    return this.predecessors.areExpected
   }
 
   /** Resolves when this process serves; for a program without listeners that is to have booted. */
@@ -364,80 +257,12 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
       () => bootDone(programOf(this.start.environment)),
       () => this.#listens.size + this.datagrams.pending > 0,
     )
-    await (this.slot?.listenTimeout === undefined ? ready : Promise.race([ready, lastMoment(this.slot.listenTimeout)]))
+    await Promise.race([ready, lastMoment(this.slot)])
   }
 
   /** Whether a supervisor is about to stop the predecessor: there is no time for what only makes the pause shorter. */
   get isPressed(): boolean {
-    return this.slot?.listenTimeout !== undefined && untilLastMoment(this.slot.listenTimeout) === 0
-  }
-
-  /** What this code says about carried names, for the predecessor to compare: under its own keys of the servers that are claimed. */
-  stateDefinitions(claimed: ReadonlyMap<string, AttachedServer>): StateDefinition[] {
-    const states: StateDefinition[] = []
-    const theirs = new Map([...claimed].map(([key, attached]) => [attached, key]))
-    for (const attached of this.servers) {
-      for (const [name, { version, migrate }] of this.carried.ofServer(attached.server)) {
-        states.push({ scope: theirs.get(attached) ?? attached.key, name, version, migrates: migrate !== undefined })
-      }
-    }
-    for (const [name, { version, migrate }] of this.carried.definitions())
-      states.push({ scope: '', name, version, migrates: migrate !== undefined })
-    return states
-  }
-
-  async #takeOver(session: Session): Promise<void> {
-    // A listener that does not accept yet does not hold the loop, and the channel must not: this does until it is decided.
-    const keepAlive = setTimeout(() => {}, 2 ** 31 - 1)
-    try {
-      await halves().takeOver(this, session)
-      this.#sessions.splice(this.#sessions.indexOf(session), 1) // what it still holds is not for later listen() calls to ask for
-    } catch (error) {
-      this.#sessions.splice(this.#sessions.indexOf(session), 1)
-      if (isEndOfChannel(error) && session.peer.provesDeath(DEATH_TIMEOUT)) return this.#serveAlone(session)
-      session.close(error as Error)
-      for (const attached of session.claimed.values()) {
-        if (attached.isShared) continue
-        attached.key = ''
-        attached.server.close()
-        attached.server.emit('error', error)
-      }
-      this.datagrams.giveUp(session.datagrams, error as Error)
-      this.#serveSlot(session, error as Error)
-    } finally {
-      this.#announcement.release()
-      clearTimeout(keepAlive)
-    }
-  }
-
-  /** The predecessor died before there was anything to take over: its connections are gone, its listener is ours. */
-  #serveAlone(session: Session): void {
-    this.env.log(
-      `the predecessor, process ${session.predecessor}, died before the handover: this process serves its listeners, the connections were lost with it`,
-    )
-    session.close()
-    halves().serveAll(this, session)
-    this.lifecycle.own()
-  }
-
-  async #takeHeld(session: HeldSession): Promise<void> {
-    // A listener that does not accept yet does not hold the loop: this does until it is decided.
-    const keepAlive = setTimeout(() => {}, 2 ** 31 - 1)
-    await halves().takeHeld(this, session)
-    clearTimeout(keepAlive)
-    this.#heldSessions.splice(this.#heldSessions.indexOf(session), 1)
-  }
-
-  /** There was nothing to be had from the worker that this one replaces: it does its own work. */
-  #serveSlot(session: Session, { message }: Error): void {
-    const shared = [...session.claimed.values()].filter(({ isShared }) => isShared)
-    if (shared.length === 0) return
-    this.env.log(`this worker serves without the connections of the one that it replaces, process ${session.predecessor}: ${message}`)
-    for (const attached of shared) {
-      startAccepting(this.env.native, attached)
-      this.publish(attached)
-    }
-    this.lifecycle.own()
+    return untilLastMoment(this.slot) === 0
   }
 
   // ---- predecessor
@@ -463,21 +288,3 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     else leaveAfterStart(this, drain, sayLeft)
   }
 }
-
-/** What the channel says when the other process has closed it, or has died. */
-function isEndOfChannel(error: unknown): boolean {
-  return ['ERR_TSUNAGI_CHANNEL_CLOSED', 'EPIPE', 'ECONNRESET'].includes((error as { code?: string }).code ?? '')
-}
-
-/** Shortly before a supervisor stops the old worker in any case, whether or not the new one is ready. */
-function lastMoment(listenTimeout: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, untilLastMoment(listenTimeout)).unref())
-}
-
-function untilLastMoment(listenTimeout: number): number {
-  return Math.max(0, listenTimeout - process.uptime() * 1000 - LAST_MOMENT_MS)
-}
-
-const LAST_MOMENT_MS = 500
-/** A process that dies closes its descriptors a moment before it counts as dead, ms. */
-const DEATH_TIMEOUT = 1_000

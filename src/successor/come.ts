@@ -7,7 +7,8 @@ import { isDisconnectedWorker, placeOf } from '../slot.js'
 /** An older worker of the same primary is disconnected, and asks this one, which serves already, to take its connections. */
 export function come(installation: Installation, { channel, credentials }: Peer, { address }: MessageOf<'come'>): void {
   const reason =
-    whyNot(installation, credentials, address) ?? (installation.takeOverFrom(address) ? undefined : 'there is nothing to be had')
+    whyNot(installation, credentials, address) ??
+    (installation.predecessors.takeOverFrom(address) ? undefined : 'there is nothing to be had')
   if (reason === undefined) return // who has asked sees the successor come, and closes this
   try {
     channel.send({ type: 'refused', code: 'ERR_TSUNAGI_REFUSED', reason })

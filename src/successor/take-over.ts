@@ -15,6 +15,7 @@ import { type Aborted, type Arrived, receive } from './receive.js'
 import { type Restored, restore } from './restore.js'
 import { resume } from './resume.js'
 import type { Session } from './session.js'
+import { stateDefinitions } from './state-definitions.js'
 import { warmUp } from './warm-up.js'
 
 /**
@@ -34,7 +35,7 @@ export async function takeOver(installation: Installation, session: Session): Pr
     session.channel.send({
       type: 'ready',
       claimed: [...session.claimed.keys(), ...installation.datagrams.open(session.datagrams)],
-      states: installation.stateDefinitions(session.claimed),
+      states: stateDefinitions(installation, session.claimed),
       mode: handoverMode(env.environment),
     })
     const aborted = takeTransaction(installation, session, inheritance, await session.next('prepare'))

@@ -1,0 +1,208 @@
+import type { AttachedServer } from '../attached-server.js'
+import { controlDirectory } from '../channel/rendezvous.js'
+import { storedSnapshots } from '../cold/stored-files.js'
+import { halves } from '../halves.js'
+import type { Installation } from '../installation.js'
+import { startAccepting } from '../listener.js'
+import type { Slot } from '../slot.js'
+import { Announcement } from '../triggers/announcement.js'
+import type { Session } from './session.js'
+import type { HeldSession } from './take-held.js'
+
+/** Whom this process takes over from: processes that it has found, and holders of what one has left. Most processes find nobody. */
+export class Predecessors {
+  readonly #installation: Installation
+  readonly #announcement = new Announcement()
+  readonly #sessions: Session[] = []
+  readonly #heldSessions: HeldSession[] = []
+
+  constructor(installation: Installation) {
+    this.#installation = installation
+  }
+
+  /** Whether one was found that has not handed over yet. */
+  get areExpected(): boolean {
+    return this.#sessions.length + this.#heldSessions.length > 0
+  }
+
+  /** The listener of whoever holds this server's address. */
+  inherit(attached: AttachedServer): number | undefined {
+    if (process.argv[1] === undefined) return undefined // `node -e` and a REPL are nobody's next version (P9)
+    for (const session of this.#sessions) {
+      const fd = session.claim(attached)
+      if (fd !== undefined) return fd
+    }
+    const opened = this.#openSession(attached.key)
+    if (opened === undefined) return this.#inheritHeld(attached)
+    opened.session.claimed.set(attached.key, attached)
+    return opened.fd
+  }
+
+  inheritDatagrams(key: string): number | undefined {
+    if (process.argv[1] === undefined) return undefined
+    try {
+      for (const session of this.#sessions) {
+        const fd = session.claimDatagrams(key)
+        if (fd !== undefined) return fd
+      }
+      const opened = this.#openSession(key)
+      opened?.session.datagrams.add(key)
+      return opened?.fd
+    } catch (error) {
+      this.#installation.env.log((error as Error).message) // the socket itself says that the address is in use
+      return undefined
+    }
+  }
+
+  #openSession(key: string): { session: Session; fd: number } | undefined {
+    const opened = halves().openSession(this.#installation, key)
+    this.#adopt(opened?.session)
+    return opened
+  }
+
+  /** From here on there is a predecessor. */
+  #adopt(session: Session | undefined): Session | undefined {
+    if (session === undefined) return undefined
+    this.#installation.env.fault('successor-after-welcome')
+    this.#sessions.push(session)
+    void this.#takeOver(session)
+    this.#installation.hasListener()
+    return session
+  }
+
+  /** Whether there is something to take over for a server whose address was free: from a holder, or from a process of our name. */
+  find(attached: AttachedServer): boolean {
+    if (process.argv[1] === undefined) return false
+    return this.#findHeld(attached, false) !== undefined || this.#findNamed(attached)
+  }
+
+  /** Whether a process of our name, which listens elsewhere, hands over to this one. Where one was found by its address there is no other. */
+  #findNamed(attached: AttachedServer): boolean {
+    const { name } = this.#installation
+    if (name === undefined || attached.path || this.#installation.lifecycle.isOwner || this.#heldSessions.length > 0) return false
+    const session = this.#sessions[0] ?? this.#adopt(halves().openNamedSession(this.#installation, name))
+    if (session?.name === undefined) return false
+    session.await(attached)
+    return true
+  }
+
+  /** The address is taken, and no process of ours holds it. */
+  #inheritHeld(attached: AttachedServer): number | undefined {
+    return this.#findHeld(attached, true)?.held.takeListener(attached.key)
+  }
+
+  /** What a holder has for this address, which is taken over as soon as this process is ready. */
+  #findHeld(attached: AttachedServer, isTaken: boolean): HeldSession | undefined {
+    const known = this.#heldSessions.find(({ held }) => held.bequest.listeners.some(({ key }) => key === attached.key))
+    // Most starts find nothing on disk, and need no more than to have looked.
+    const mayBe = !known && (isTaken || storedSnapshots(controlDirectory(this.#installation.env.environment)).length > 0)
+    const held = mayBe ? halves().findHeld(this.#installation, attached.key, isTaken) : undefined
+    const session = known ?? (held && { held, claimed: new Map<string, AttachedServer>() })
+    session?.claimed.set(attached.key, attached)
+    if (session === undefined || known) return session
+    this.#installation.env.fault('successor-after-find')
+    this.#heldSessions.push(session)
+    void this.#takeHeld(session)
+    this.#installation.hasListener()
+    return session
+  }
+
+  inheritSlot(attached: AttachedServer): boolean {
+    const { slot } = this.#installation
+    if (slot === undefined || this.#installation.desk.hasPublished(slot.key)) return false
+    try {
+      const claimed = this.#sessions.some((session) => session.claimShared(attached))
+      return claimed || this.#openSlotSession(slot)?.claimShared(attached) === true
+    } catch (error) {
+      // The primary has its listener for it in any case: this worker serves, and the connections of the other end as they do without us.
+      this.#installation.env.log(`the connections of the worker that this one replaces stay there: ${(error as Error).message}`)
+      return false
+    }
+  }
+
+  #openSlotSession(slot: Slot): Session | undefined {
+    if (this.#sessions.length > 0) return undefined
+    const session = halves().openWorkerSession(this.#installation, slot.key)
+    if (session === undefined) return undefined
+    this.#installation.env.fault('successor-after-welcome')
+    this.#announcement.hold()
+    if (slot.saysReady) this.#installation.lifecycle.ready(this.#announcement.ready)
+    this.#sessions.push(session)
+    void this.#takeOver(session)
+    return session
+  }
+
+  /** This worker serves, and takes the connections of another one of its primary, which has the same servers. */
+  takeOverFrom(place: string): boolean {
+    const session = halves().openWorkerSession(this.#installation, place)
+    if (session === undefined) return false
+    for (const attached of this.#installation.servers) if (attached.isShared) session.claimShared(attached)
+    this.#sessions.push(session)
+    void this.#takeOver(session)
+    return true
+  }
+
+  async #takeOver(session: Session): Promise<void> {
+    // A listener that does not accept yet does not hold the loop, and the channel must not: this does until it is decided.
+    const keepAlive = setTimeout(() => {}, 2 ** 31 - 1)
+    try {
+      await halves().takeOver(this.#installation, session)
+      this.#sessions.splice(this.#sessions.indexOf(session), 1) // what it still holds is not for later listen() calls to ask for
+    } catch (error) {
+      this.#sessions.splice(this.#sessions.indexOf(session), 1)
+      if (isEndOfChannel(error) && session.peer.provesDeath(DEATH_TIMEOUT)) return this.#serveAlone(session)
+      session.close(error as Error)
+      for (const attached of session.claimed.values()) {
+        if (attached.isShared) continue
+        attached.key = ''
+        attached.server.close()
+        attached.server.emit('error', error)
+      }
+      this.#installation.datagrams.giveUp(session.datagrams, error as Error)
+      this.#serveSlot(session, error as Error)
+    } finally {
+      this.#announcement.release()
+      clearTimeout(keepAlive)
+    }
+  }
+
+  /** The predecessor died before there was anything to take over: its connections are gone, its listener is ours. */
+  #serveAlone(session: Session): void {
+    this.#installation.env.log(
+      `the predecessor, process ${session.predecessor}, died before the handover: this process serves its listeners, the connections were lost with it`,
+    )
+    session.close()
+    halves().serveAll(this.#installation, session)
+    this.#installation.lifecycle.own()
+  }
+
+  async #takeHeld(session: HeldSession): Promise<void> {
+    // A listener that does not accept yet does not hold the loop: this does until it is decided.
+    const keepAlive = setTimeout(() => {}, 2 ** 31 - 1)
+    await halves().takeHeld(this.#installation, session)
+    clearTimeout(keepAlive)
+    this.#heldSessions.splice(this.#heldSessions.indexOf(session), 1)
+  }
+
+  /** There was nothing to be had from the worker that this one replaces: it does its own work. */
+  #serveSlot(session: Session, { message }: Error): void {
+    const shared = [...session.claimed.values()].filter(({ isShared }) => isShared)
+    if (shared.length === 0) return
+    this.#installation.env.log(
+      `this worker serves without the connections of the one that it replaces, process ${session.predecessor}: ${message}`,
+    )
+    for (const attached of shared) {
+      startAccepting(this.#installation.env.native, attached)
+      this.#installation.publish(attached)
+    }
+    this.#installation.lifecycle.own()
+  }
+}
+
+/** What the channel says when the other process has closed it, or has died. */
+function isEndOfChannel(error: unknown): boolean {
+  return ['ERR_TSUNAGI_CHANNEL_CLOSED', 'EPIPE', 'ECONNRESET'].includes((error as { code?: string }).code ?? '')
+}
+
+/** A process that dies closes its descriptors a moment before it counts as dead, ms. */
+const DEATH_TIMEOUT = 1_000
