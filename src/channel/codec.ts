@@ -2,7 +2,8 @@ import { Packr, Unpackr } from 'msgpackr'
 import { TsunagiError } from '../errors.js'
 import { TUPLE_BYTES } from '../native/repair.js'
 import type { Frame } from './frame.js'
-import type { Message, MessageOf, MessageType, RepairFigures } from './messages.js'
+import type { Message, MessageOf, MessageType } from './messages.js'
+import type { RepairFigures } from './record.js'
 
 /**
  * The only place that turns messages into bytes and back. Decoding trusts nothing: every field is checked for its kind and every

@@ -1,4 +1,4 @@
-import { type BlobField, NO_SERVER } from '../channel/messages.js'
+import { type BlobField, NO_SERVER } from '../channel/record.js'
 import { aligned } from '../handover/aligned.js'
 import { CONNECTION_COLUMN, CONNECTION_COLUMNS, TUPLE_BYTES } from '../native/repair.js'
 import { QUEUES } from './dump.js'

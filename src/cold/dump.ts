@@ -1,5 +1,5 @@
 import type { MessageOf } from '../channel/messages.js'
-import { CONNECTION_FLAG } from '../channel/messages.js'
+import { CONNECTION_FLAG } from '../channel/record.js'
 import { aligned } from '../handover/aligned.js'
 import { type Native, VERIFY_COLUMN, VERIFY_COLUMNS } from '../native/native.js'
 import { CONNECTION_COLUMN, CONNECTION_COLUMNS, CONNECTION_REFUSALS, type ConnectionRecord } from '../native/repair.js'

@@ -1,5 +1,5 @@
 import type { MessageOf } from '../channel/messages.js'
-import { CONNECTION_FLAG } from '../channel/messages.js'
+import { CONNECTION_FLAG } from '../channel/record.js'
 import { holdPackets, releasePackets } from '../cold/held-packets.js'
 import { isImported } from '../cold/import-snapshot.js'
 import { leaveRepairMode, type Remade, remake } from '../cold/remake.js'

@@ -7,7 +7,7 @@ import { Deadline } from '../handover/deadline.js'
 import type { Installation } from '../installation.js'
 import { packageRoot } from '../native/binding.js'
 import { holdTime } from '../options.js'
-import { LOOKUP_TIMEOUT, refusedError } from '../successor/session.js'
+import { LOOKUP_TIMEOUT, refusedError } from '../successor/lookup.js'
 import type { Bequest, Held, Holder, Opened, Put } from './holder.js'
 import { recordTape, sendTape } from './tape.js'
 

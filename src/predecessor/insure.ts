@@ -1,4 +1,4 @@
-import type { RepairFigures } from '../channel/messages.js'
+import type { RepairFigures } from '../channel/record.js'
 import type { Env } from '../env.js'
 import { CONNECTION_COLUMN, CONNECTION_COLUMNS, CONNECTION_REFUSALS } from '../native/repair.js'
 import { repairWish } from '../options.js'

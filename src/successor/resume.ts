@@ -1,5 +1,5 @@
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
-import { CONNECTION_FLAG } from '../channel/messages.js'
+import { CONNECTION_FLAG } from '../channel/record.js'
 import type { Installation } from '../installation.js'
 import { assignServer, endReading, markEnded, setNeedDrain } from '../native/net-internals.js'
 import type { Restored, RestoredConnection } from './restore.js'

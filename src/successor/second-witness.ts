@@ -1,4 +1,4 @@
-import type { RepairFigures } from '../channel/messages.js'
+import type { RepairFigures } from '../channel/record.js'
 import { aligned } from '../handover/aligned.js'
 import type { Native } from '../native/native.js'
 import { CONNECTION_COLUMN, CONNECTION_COLUMNS, TUPLE_BYTES } from '../native/repair.js'

@@ -1,4 +1,4 @@
-import type { Transfer } from '../../src/channel/messages.js'
+import type { Transfer } from '../../src/channel/record.js'
 import type { Step } from './checker.js'
 import {
   bit,

@@ -1,0 +1,65 @@
+/** What the `tsunagi` command and cluster workers ask a process that serves (see messages.ts for the order). */
+
+/** From `tsunagi status`: a process that wants to know, and takes nothing over. */
+export interface Inquiry {
+  type: 'inquiry'
+}
+
+/** How things stand in a process, as it would be frozen now. */
+export interface Status {
+  type: 'status'
+  pid: number
+  version: string
+  node: string
+  /** Its main module. */
+  program: string
+  /** TSUNAGI_NAME, '' without one. */
+  name: string
+  /** Seconds since it was started. */
+  uptime: number
+  generation: number
+  state: 'serving' | 'taking over' | 'handing over' | 'retired'
+  listeners: string[]
+  /** Connections that would move now, by the rule that asks for it. */
+  moving: [string, number][]
+  /** Those that would not, by reason. */
+  staying: [string, number][]
+}
+
+/** From a cluster worker that is disconnected: where it is to be found. */
+export interface Come {
+  type: 'come'
+  address: string
+}
+
+/** From `tsunagi reload`. */
+export interface Reload {
+  type: 'reload'
+  /** Milliseconds that the new version may take until it serves. */
+  timeout: number
+  /** Its environment: as the process has it now, or as it was started with. */
+  env: 'current' | 'fresh'
+}
+
+export interface Reloaded {
+  type: 'reloaded'
+  successor: number
+  generation: number
+  /** Connections that have moved so far, and those that stay, by reason. */
+  moved: number
+  staying: [string, number][]
+}
+
+/** From `tsunagi snapshot`. */
+export interface Save {
+  type: 'save'
+}
+
+export interface Saved {
+  type: 'saved'
+  /** The snapshot, which the next start of the address on this machine would restore. */
+  file: string
+  connections: number
+  /** Those that could not be saved and end with the process, by reason. */
+  ending: [string, number][]
+}
