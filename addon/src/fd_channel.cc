@@ -7,7 +7,9 @@
 #include <cerrno>
 #include <climits>
 #include <cstring>
+#include <iterator>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "addon.h"
@@ -143,26 +145,40 @@ struct Received {
   std::vector<UniqueFd> fds;
 };
 
-Received ReceiveOnce(int fd, void* into, size_t length, const Deadline& deadline) {
+// EAGAIN is an error here.
+Received ReceiveNow(int fd, void* into, size_t length, int flags) {
   Received received;
   ReceiveControl control;
   iovec part{into, length};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.bytes;
+  message.msg_controllen = sizeof control.bytes;
+  ssize_t bytes = RetryInterrupted([&] { return recvmsg(fd, &message, flags | MSG_CMSG_CLOEXEC | MSG_DONTWAIT); });
+  if (bytes == -1) {
+    received.error = errno == EWOULDBLOCK ? EAGAIN : errno;
+    return received;
+  }
+  received.bytes = static_cast<size_t>(bytes);
+  received.fds = TakeFds(&message);
+  if (message.msg_flags & MSG_CTRUNC) received.error = EMFILE;
+  return received;
+}
+
+Received ReceiveOnce(int fd, void* into, size_t length, const Deadline& deadline) {
   for (;;) {
-    msghdr message{};
-    message.msg_iov = &part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.bytes;
-    message.msg_controllen = sizeof control.bytes;
-    ssize_t bytes = RetryInterrupted([&] { return recvmsg(fd, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT); });
-    if (bytes >= 0) {
-      received.bytes = static_cast<size_t>(bytes);
-      received.fds = TakeFds(&message);
-      if (message.msg_flags & MSG_CTRUNC) received.error = EMFILE;
-      return received;
-    }
-    received.error = errno == EAGAIN || errno == EWOULDBLOCK ? WaitFor(fd, POLLIN, deadline) : errno;
+    Received received = ReceiveNow(fd, into, length, 0);
+    if (received.error != EAGAIN) return received;
+    received.error = WaitFor(fd, POLLIN, deadline);
     if (received.error != 0) return received;
   }
+}
+
+Napi::Array ToArray(Napi::Env env, std::vector<UniqueFd>* fds) {
+  Napi::Array array = Napi::Array::New(env, fds->size());
+  for (uint32_t index = 0; index < fds->size(); index++) array.Set(index, (*fds)[index].Release());
+  return array;
 }
 
 Napi::Value ReceiveMessage(const Napi::CallbackInfo& info) {
@@ -175,12 +191,27 @@ Napi::Value ReceiveMessage(const Napi::CallbackInfo& info) {
   Received received = ReceiveOnce(info[0].As<Napi::Number>(), into.Data(), into.ByteLength(), deadline);
   if (received.error != 0) return ThrowErrno(env, received.error, "recvmsg");
 
-  Napi::Array fds = Napi::Array::New(env, received.fds.size());
-  for (uint32_t index = 0; index < received.fds.size(); index++) fds.Set(index, received.fds[index].Release());
   Napi::Object result = Napi::Object::New(env);
   result.Set("bytes", Napi::Number::New(env, static_cast<double>(received.bytes)));
-  result.Set("fds", fds);
+  result.Set("fds", ToArray(env, &received.fds));
   return result;
+}
+
+// The offset at which a peek looks belongs to the socket, whoever has a descriptor of it: an earlier process may have moved it.
+Napi::Value PeekFds(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  if (!Accept(info, {{"fd", Kind::kFd}})) return {};
+  int fd = info[0].As<Napi::Number>();
+  int start = 0;
+  if (setsockopt(fd, SOL_SOCKET, SO_PEEK_OFF, &start, sizeof start) == -1) return ThrowErrno(env, errno, "setsockopt");
+  std::vector<UniqueFd> fds;
+  for (;;) {
+    char byte;
+    Received received = ReceiveNow(fd, &byte, 1, MSG_PEEK);
+    if (received.error == EAGAIN || (received.error == 0 && received.bytes == 0)) return ToArray(env, &fds);
+    if (received.error != 0) return ThrowErrno(env, received.error, "recvmsg");
+    std::move(received.fds.begin(), received.fds.end(), std::back_inserter(fds));
+  }
 }
 
 Napi::Value PollReadable(const Napi::CallbackInfo& info) {
@@ -204,6 +235,7 @@ Napi::Value PollReadable(const Napi::CallbackInfo& info) {
 void InitFdChannel(Napi::Env env, Napi::Object exports) {
   Export<SendMessage>(env, exports, "sendMessage");
   Export<ReceiveMessage>(env, exports, "receiveMessage");
+  Export<PeekFds>(env, exports, "peekFds");
   Export<PollReadable>(env, exports, "pollReadable");
 }
 

@@ -67,8 +67,7 @@ class HeldBySystemd implements Held {
   readonly #record: Received & { message: MessageOf<'transfer'> }
   readonly #installation: Installation
   readonly #systemd: Systemd
-  /** What was in the queue of the socket pair is there no more. */
-  #isEmptied = false
+  #queue: number | undefined
 
   constructor(installation: Installation, systemd: Systemd) {
     this.#installation = installation
@@ -89,16 +88,12 @@ class HeldBySystemd implements Held {
     return this.#systemd.given.takeListener(key)
   }
 
+  /** systemd keeps its own: what is in the queue of the socket pair is only looked at. */
   open(): Opened {
     const { native } = this.#installation.env
-    const queue = this.#systemd.given.take(CONNECTIONS)
-    if (queue === undefined) throw new Error('systemd has not kept the connections')
-    const fds: number[] = []
-    this.#isEmptied = true
-    const room = new Uint8Array(1)
-    for (let piece = native.receiveMessage(queue, room, 0); piece.bytes > 0; piece = native.receiveMessage(queue, room, 0))
-      fds.push(...piece.fds)
-    native.closeFds(Int32Array.of(queue))
+    const queue = this.#takeQueue()
+    if (queue === undefined) throw new Error('systemd has not kept the connections, or a process that died has taken them')
+    const fds = native.peekFds(queue)
     const { message, segments } = this.#record
     if (fds.length !== message.count) {
       native.closeFds(Int32Array.from(fds))
@@ -107,14 +102,26 @@ class HeldBySystemd implements Held {
     return { record: message, segments, fds, failed: new Map(), sameSockets: true }
   }
 
-  commit(): void {} // they left systemd's hands when they were received
+  /** systemd reads what it was told before it hears that a process has ended: nobody gets them after this. */
+  commit(): void {
+    this.#systemd.removeOrThrow(CONNECTIONS)
+  }
 
   resumed(): void {
+    this.close()
+  }
+
+  /** Whoever serves without them is not followed by anybody who could take them: in the store they would stay open for ever. */
+  close(): void {
+    const queue = this.#takeQueue()
+    if (queue !== undefined) this.#installation.env.native.closeFds(Int32Array.of(queue))
+    this.#queue = undefined
     drop(this.#systemd)
   }
 
-  close(): void {
-    if (this.#isEmptied) drop(this.#systemd)
+  #takeQueue(): number | undefined {
+    this.#queue ??= this.#systemd.given.take(CONNECTIONS)
+    return this.#queue
   }
 }
 

@@ -39,6 +39,11 @@ export interface Native extends RepairNative, PacketHoldNative {
    * closes what did arrive and throws EMFILE. Throws ETIMEDOUT, ECONNRESET.
    */
   receiveMessage(fd: number, into: Uint8Array, timeoutMs: number): ReceivedMessage
+  /**
+   * Copies of all descriptors that lie in the queue of a unix stream socket, in their order; the queue stays as it is, and can be looked at again. Each message has
+   * one byte. Throws EMFILE where this process has none left, and has kept none then. @note SO_PEEK_OFF, socket(7).
+   */
+  peekFds(fd: number): number[]
   /** poll(2) for readability on `fds`; returns the indexes that are readable, hung up or in error; empty after `timeoutMs`. */
   pollReadable(fds: Int32Array, timeoutMs: number): number[]
 
@@ -167,6 +172,7 @@ export const NATIVE_NAMES = [
   'peerPidfd',
   'sendMessage',
   'receiveMessage',
+  'peekFds',
   'pollReadable',
   'closeFds',
   'duplicateFd',

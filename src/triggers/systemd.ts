@@ -146,7 +146,12 @@ export class Systemd {
 
   remove(name: string): void {
     this.#stored.delete(name)
-    this.notify(['FDSTOREREMOVE=1', `FDNAME=${name}`])
+    this.notify(removal(name))
+  }
+
+  removeOrThrow(name: string): void {
+    this.notifyOrThrow(removal(name))
+    this.#stored.delete(name)
   }
 
   /** What is stored stays open though this process closes it: a listener that the application closes is taken out. */
@@ -195,6 +200,10 @@ export class Systemd {
     if (isOn) for (const attached of servers) this.storeListener(attached)
     else if (generation === 1) env.log(STORE_IS_OFF)
   }
+}
+
+function removal(name: string): string[] {
+  return ['FDSTOREREMOVE=1', `FDNAME=${name}`]
 }
 
 /** @note cgroups(7): a service's processes are in its group. */

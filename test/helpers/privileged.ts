@@ -61,6 +61,11 @@ const OTHER_UID = process.getuid?.() === 65534 ? 1 : 65534
 /** @note 19 is TCP_REPAIR (linux/tcp.h): it needs CAP_NET_ADMIN in the user namespace that owns this network namespace. */
 const ENTER_REPAIR_MODE = 'import socket; socket.socket().setsockopt(socket.IPPROTO_TCP, 19, 1)'
 
+function unpacked(version: number): Probe {
+  const older = attempts.systemd()
+  return older.ok ? attempt('bash', fileURLToPath(new URL('../systemd/unpack.sh', import.meta.url)), String(version)) : older
+}
+
 const attempts = {
   /** Spawn a process of another uid. */
   'other-uid': attemptOtherUid,
@@ -87,11 +92,9 @@ const attempts = {
     )
     return namespaces.ok ? attempt('/lib/systemd/systemd', '--version') : namespaces
   },
-  /** The same, and systemd 254, which comes from Debian's mirror. */
-  'systemd-254': (): Probe => {
-    const older = attempts.systemd()
-    return older.ok ? attempt('bash', fileURLToPath(new URL('../systemd/unpack-254.sh', import.meta.url))) : older
-  },
+  /** The same, and systemd 254 or 257, which come from Debian's mirror. */
+  'systemd-254': () => unpacked(254),
+  'systemd-257': () => unpacked(257),
   /** CAP_NET_ADMIN in the network namespace the tests run in. */
   'net-admin': (): Probe => attempt('python3', '-c', ENTER_REPAIR_MODE),
 }

@@ -1,17 +1,33 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { describePrivileged, type Privilege } from './privileged.js'
 import { fixture, freePort } from './process.js'
 import { SystemdBox } from './systemd-box.js'
 
+/** The tests of a service of systemd: with those versions that run in CI, or with the one that TSUNAGI_SYSTEMD names (`npm run test:systemd`). */
+export function describeSystemd(from: number, title: string, body: (usr: string, version: number) => void): void {
+  for (const version of VERSIONS) {
+    if (version < from) continue
+    const [privilege, usr]: [Privilege, string] =
+      version === 252
+        ? ['systemd', '']
+        : [`systemd-${version}` as Privilege, join(root, 'node_modules', '.cache', `systemd-${version}`, 'usr')]
+    describePrivileged(privilege, `${title} (systemd ${version})`, () => body(usr, version))
+  }
+}
+
 export interface ServiceOptions {
   usr: string
+  /** FileDescriptorStoreMax. */
   store?: number
   type?: 'notify' | 'notify-reload'
   /** Port of its HTTP server; without it there is none. */
   http?: number
-  /** Lines for the unit. */
+  /** Lines for the section [Service]. */
   more?: string
+  /** Options of `tsunagi reload`. */
+  reload?: string
   isActivated?: boolean
 }
 
@@ -27,21 +43,32 @@ export class Service {
     this.program = program
   }
 
-  static async start({ usr, store = 0, type = 'notify', http = 0, more = '', isActivated = false }: ServiceOptions): Promise<Service> {
+  static async start({
+    usr,
+    store = 0,
+    type = 'notify',
+    http = 0,
+    more = '',
+    reload = '',
+    isActivated = false,
+  }: ServiceOptions): Promise<Service> {
     const box = await SystemdBox.boot(usr)
     const service = new Service(box, await freePort(), join(box.directory, 'server.mjs'))
     service.deploy()
+    service.set({})
     const example = (name: string) => readFileSync(join(root, 'examples', 'systemd', name), 'utf8')
     await box.install('app.service', example(type === 'notify' ? 'app.service' : 'app-notify-reload.service'))
     await box.install(
       'app.service.d/test.conf',
-      `[Service]
+      `[Unit]
+StartLimitIntervalSec=0
+[Service]
 FileDescriptorStoreMax=${store}
 WorkingDirectory=${box.directory}
 Environment=TSUNAGI_DIR=/run/tsunagi PORT=${service.port} HTTP_PORT=${http || ''}
 ExecStart=
-ExecStart=${process.execPath} --import ${join(root, 'dist', 'register.js')} server.mjs
-${type === 'notify' ? `ExecReload=\nExecReload=${process.execPath} ${join(root, 'dist', 'cli.js')} reload --pid $MAINPID` : ''}
+ExecStart=${process.execPath} --import ./environment.mjs --import ${join(root, 'dist', 'register.js')} server.mjs
+${type === 'notify' ? `ExecReload=\nExecReload=${process.execPath} ${join(root, 'dist', 'cli.js')} reload ${reload} --pid $MAINPID` : ''}
 StandardOutput=append:${box.directory}/out
 StandardError=append:${box.directory}/out
 ${more}`,
@@ -56,6 +83,11 @@ ${more}`,
     writeFileSync(this.program, text)
   }
 
+  /** The environment of every process of it that is started from now on. */
+  set(environment: NodeJS.ProcessEnv): void {
+    writeFileSync(join(this.box.directory, 'environment.mjs'), `Object.assign(process.env, ${JSON.stringify(environment)})`)
+  }
+
   get output(): string {
     const file = join(this.box.directory, 'out')
     return existsSync(file) ? readFileSync(file, 'utf8') : ''
@@ -67,6 +99,11 @@ ${more}`,
 
   async mainPid(): Promise<number> {
     return Number(await this.box.show('app', 'MainPID'))
+  }
+
+  /** How often systemd has started it by itself. */
+  async restarts(): Promise<number> {
+    return Number(await this.box.show('app', 'NRestarts'))
   }
 
   isListed(pid: number): Promise<boolean> {
@@ -90,3 +127,5 @@ export async function until(holds: () => Promise<boolean>): Promise<void> {
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const FLEET = fixture('plain/fleet.mjs')
+/** That of Debian 12, installed, and one that is unpacked: see test/systemd. */
+const VERSIONS = process.env.TSUNAGI_SYSTEMD ? [Number(process.env.TSUNAGI_SYSTEMD)] : [252, 254]

@@ -140,6 +140,45 @@ describe('sendMessage and receiveMessage', () => {
   })
 })
 
+describe('peekFds', () => {
+  test('gives copies of all descriptors in the queue, again and again, and leaves them there', () => {
+    const [a, b] = pair()
+    const sent = manySockets(600)
+    for (let at = 0; at < sent.length; at += 252) native.sendMessage(a, [bytes('x')], Int32Array.from(sent.slice(at, at + 252)), 1000)
+    for (const peerIsOpen of [true, true, false]) {
+      if (!peerIsOpen) native.closeFds(Int32Array.of(a))
+      expect(closedAfterTest(...native.peekFds(b)).map(identity)).toEqual(sent.map(identity))
+    }
+    expect(receive(b).fds.map(identity)).toEqual(sent.slice(0, 252).map(identity))
+    expect(closedAfterTest(...native.peekFds(b)).map(identity)).toEqual(sent.slice(252).map(identity))
+  })
+
+  test('gives none of an empty queue', () => {
+    const [a, b] = pair()
+    expect(native.peekFds(b)).toEqual([])
+    native.closeFds(Int32Array.of(a))
+    expect(native.peekFds(b)).toEqual([])
+  })
+
+  test('says EMFILE when this process may not open more, has kept none, and leaves all of them there', async () => {
+    const output = await run(
+      `const [a, b] = native.socketPair()
+       for (let i = 0; i < 3; i++) native.sendMessage(a, [Buffer.from('x')], new Int32Array(20).fill(0), 1000)
+       const fill = []
+       for (;;) { try { fill.push(native.duplicateFd(0)) } catch (error) { if (error.code !== 'EMFILE') throw error; break } }
+       native.closeFds(Int32Array.from(fill.splice(0, 45)))
+       const before = native.fdLimits().open
+       let code
+       try { native.peekFds(b) } catch (error) { code = error.code }
+       const after = native.fdLimits().open
+       native.closeFds(Int32Array.from(fill))
+       console.log(code, after - before, native.peekFds(b).length)`,
+      { shellBefore: 'ulimit -n 150' },
+    )
+    expect(output).toBe('EMFILE 0 60')
+  })
+})
+
 describe('pollReadable', () => {
   test('gives the indexes of what is readable, hung up or not open, and nothing when the time is over', () => {
     const [idle] = pair()
