@@ -24,7 +24,7 @@ export class Conversation {
   #whyUnmigratable: WhyUnmigratable = () => undefined
   #welcomed = false
   #attempts = 0
-  /** What the next `go` starts. */
+  /** What the next `go` starts; there until its block begins, since the successor waits for nothing else meanwhile. */
   #scope: Scope | undefined
 
   constructor(installation: Installation, peer: Peer) {
@@ -75,8 +75,9 @@ export class Conversation {
         return answer(this.#installation, this.#peer, message)
       case 'come':
         return come(this.#installation, this.#peer, message)
-      case 'ack':
       case 'nack':
+        return this.#refusedBySuccessor(message)
+      case 'ack':
         return // it crossed our abort
       default:
         throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', `The successor sent "${message.type}", which is not for a predecessor.`, {
@@ -156,15 +157,23 @@ export class Conversation {
   /** The successor sits in its receive loop. A fresh macrotask, so that no promise of the application is half way. */
   #go(): void {
     const scope = this.#scope
+    if (scope === undefined && this.#settlement.retired) return this.#send(TOO_LATE)
     if (scope === undefined)
       throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', 'The successor sent "go" without a "prepare".', { phase: 'arm' })
-    this.#scope = undefined
     this.#peer.channel.pause()
     if (scope.only) setImmediate(() => this.#handOver(scope, () => {}))
     else quiesce(this.#installation, (thaw) => this.#handOver(scope, thaw))
   }
 
+  /** Instead of `go`: it has no room for them. In place of an `ack` it is read in the block; one that crossed our abort says the same of the same ones. */
+  #refusedBySuccessor({ code, reason }: MessageOf<'nack'>): void {
+    if (this.#scope === undefined || !this.#settlement.retired) return
+    this.#scope = undefined
+    this.#settlement.giveUpRest(new Error(`the successor refused them: ${reason} (${code})`))
+  }
+
   #handOver(scope: Scope, thaw: () => void): void {
+    this.#scope = undefined
     let handed: HandedOver
     try {
       const base = this.#settlement.moved
@@ -193,7 +202,7 @@ export class Conversation {
   #abort(error: TsunagiError): void {
     const { channel } = this.#peer
     const isFirst = !this.#settlement.hasCommitted
-    const again = ++this.#attempts < MAX_ATTEMPTS && isTransient(error.cause)
+    const again = ++this.#attempts < (isFirst ? MAX_ATTEMPTS : MAX_LATER_ATTEMPTS) && isTransient(error.cause)
     const code = (error.cause as { code?: string } | undefined)?.code ?? error.code
     try {
       if (!channel.closed) channel.send({ type: 'abort', code, reason: error.message, again }, { timeoutMs: ABORT_TIMEOUT })
@@ -203,7 +212,7 @@ export class Conversation {
       channel.close(error) // it does not read any more, or has died; what it has is incomplete or was not acked
     }
     if (isFirst && channel.closed) this.#end(error)
-    if (!isFirst && again && !channel.closed) this.#settlement.retry(FIRST_RETRY_MS * 4 ** (this.#attempts - 1))
+    if (!isFirst && again && !channel.closed) this.#settlement.retry(Math.min(FIRST_RETRY_MS * 4 ** (this.#attempts - 1), LAST_RETRY_MS))
     else if (!isFirst) this.#settlement.giveUpRest(error)
     this.#installation.env.log(`${error.message}${again ? ' It will be tried again.' : ''}`)
     this.#installation.emitFailure(error)
@@ -226,9 +235,14 @@ export class Conversation {
   }
 }
 
+/** The answer to a `go` for what has been given up meanwhile. */
+const TOO_LATE = { type: 'abort', code: 'ERR_TSUNAGI_ABORTED', reason: 'it was given up', again: false } as const
 const MAX_ATTEMPTS = 4
+/** Once others serve, what is left costs nobody a try but itself: a machine that is busy for seconds is waited for. */
+const MAX_LATER_ATTEMPTS = 10
 /** The first transaction is asked for again by the successor, a later one comes from here. */
 const FIRST_RETRY_MS = 50
+const LAST_RETRY_MS = 1_000
 /** A successor that does not take a few bytes within this many milliseconds is stopped, and the server has stood still for long enough. */
 const ABORT_TIMEOUT = 100
 

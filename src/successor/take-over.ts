@@ -59,8 +59,23 @@ function pairByName({ servers }: Installation, session: Session): void {
   for (const attached of waiting) session.claimNamed(attached, placeInName(name, servers, attached))
 }
 
-/** One transaction, from prepare to resumed; what came instead if the predecessor gave it up. */
+/** One transaction, from prepare to resumed; what came instead if the predecessor gave it up. What fails is refused: the predecessor waits for a word. */
 function takeTransaction(
+  installation: Installation,
+  session: Session,
+  inheritance: Inheritance,
+  prepare: MessageOf<'prepare'>,
+): Aborted | undefined {
+  try {
+    return takeOrThrow(installation, session, inheritance, prepare)
+  } catch (error) {
+    const { code, message } = error as TsunagiError
+    session.tell({ type: 'nack', code: code ?? 'ERR_TSUNAGI_REFUSED', reason: message })
+    throw error
+  }
+}
+
+function takeOrThrow(
   installation: Installation,
   session: Session,
   inheritance: Inheritance,
@@ -110,7 +125,7 @@ function restoreAndCommit(installation: Installation, session: Session, arrived:
   const { env } = installation
   const { landing } = arrived
   try {
-    const restored = restoreOrRefuse(installation, session, arrived)
+    const restored = restore(installation, arrived, session.claimed)
     timer.end('restore')
     env.fault('successor-before-ack')
     const aborted = acknowledge(session, [...restored.refused])
@@ -138,16 +153,6 @@ function acknowledge({ channel }: Session, refused: [number, string][]): Aborted
   } catch (error) {
     const said = channel.receive(0)
     if (said?.message.type === 'abort') return said.message
-    throw error
-  }
-}
-
-function restoreOrRefuse(installation: Installation, session: Session, arrived: Arrived): Restored {
-  try {
-    return restore(installation, arrived, session.claimed)
-  } catch (error) {
-    const { code, message } = error as TsunagiError
-    session.channel.send({ type: 'nack', code: code ?? 'ERR_TSUNAGI_REFUSED', reason: message })
     throw error
   }
 }

@@ -48,6 +48,23 @@ describe('a rolling handover', () => {
     expect(await predecessor.exited).toEqual({ code: 0, signal: null })
   })
 
+  it('leaves to the predecessor what the successor has no room for, and says so', async () => {
+    const line = await Line.start('rolling.mjs', { env: ROLLING })
+    const clients = await connectMany(line.port, CONNECTIONS)
+    const predecessor = line.current
+    // Room for the first transaction, and for no batch after it.
+    const successor = line.launch({ command: ['prlimit', `--nofile=${CANARY + BATCH + 40}`, process.execPath] })
+    await predecessor.untilSaid(/336 connections stay and drain: the successor refused them: .*\(ERR_TSUNAGI_FD_LIMIT\)/)
+    expect(await whoServesEach(clients)).toEqual(
+      new Map([
+        [predecessor.pid, CONNECTIONS - CANARY],
+        [successor.pid, CANARY],
+      ]),
+    )
+    for (const client of clients) client.end()
+    expect(await predecessor.exited).toEqual({ code: 0, signal: null })
+  })
+
   it('is refused where server-wide state is carried; the predecessor serves on, and an atomic one succeeds', async () => {
     const line = await Line.start('rolling.mjs', { mode: { carries: true } })
     const clients = await Client.connectMany(3, line.port)

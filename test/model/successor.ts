@@ -114,7 +114,7 @@ const AT: Record<string, (run: Run, state: State) => Step<State>[]> = {
     ...send(
       state,
       'successor',
-      'successor: restoreOrRefuse sends nack',
+      'successor: takeTransaction sends nack',
       { type: 'nack', code: 'x', reason: 'migrate threw' },
       {
         sent: (next) => fail(next, 'other'),
