@@ -26,6 +26,7 @@ import type { Flow } from './successor/flow.js'
 import { Predecessors } from './successor/predecessors.js'
 import { Resumption } from './successor/resumption.js'
 import { handOverWhenDisconnected } from './triggers/disconnect.js'
+import { EarlyReload } from './triggers/early-reload.js'
 import { ExitWish } from './triggers/exit-wish.js'
 import { lastMoment, untilLastMoment } from './triggers/last-moment.js'
 import { SignalGate } from './triggers/signals.js'
@@ -74,6 +75,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   #flow: Flow | undefined
   readonly #attached = new WeakMap<Server, AttachedServer>()
   #whenListening: (() => void)[] | undefined = []
+  readonly #earlyReload = new EarlyReload(this)
   readonly #supervised: Supervised | undefined
   readonly systemd: Systemd | undefined
   /** A reload in place tries whether this version boots: it gets listeners that nobody reaches, and owns nothing. */
@@ -274,11 +276,17 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
 
   async reload(options: ReloadOptions): Promise<HandoverReport> {
     if (isClusterWorker()) throw halves().failure('this process is a cluster worker, which is replaced by its primary')
+    if (this.#isComingToServe) await this.#earlyReload.untilServing(options.timeout)
     if (this.#supervised && !this.#supervised.isAlone) return this.#supervised.reload(options.timeout)
     if (this.systemd) return this.systemd.reload(options)
     // The end of process 1 would be the end of its container.
     const inPlace = process.pid === 1 || this.env.environment['TSUNAGI_RELOAD'] === 'in-place'
     return inPlace ? halves().reloadInPlace(this, options) : halves().spawnSuccessor(this, options)
+  }
+
+  /** It has a listener, and owns it sooner or later. */
+  get #isComingToServe(): boolean {
+    return this.#whenListening === undefined && !this.isTrial
   }
 
   /** Ends this process once it has nothing left to do. */

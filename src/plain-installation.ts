@@ -15,6 +15,7 @@ import { Drain, stopListening } from './predecessor/drain.js'
 import { ConnectionFinder } from './predecessor/enumerate.js'
 import { RepeatingTimers } from './predecessor/repeating-timers.js'
 import { Protocols } from './protocols/protocols.js'
+import { EarlyReload } from './triggers/early-reload.js'
 import { SignalGate } from './triggers/signals.js'
 import { FIRST_GIVEN_FD, failure, NOT_SERVING, type ReloadOptions, startNewVersion } from './triggers/spawn.js'
 import { reportBoot } from './triggers/spawned.js'
@@ -45,6 +46,7 @@ export class PlainInstallation implements ListenerKeeper {
   readonly #inherited: Map<string, number>
   readonly #claimed: AttachedServer[] = []
   #whenListening: (() => void)[] | undefined = []
+  readonly #earlyReload = new EarlyReload(this)
   #isReloading = false
 
   constructor(env: Pick<Env, 'log' | 'environment'>) {
@@ -120,6 +122,7 @@ export class PlainInstallation implements ListenerKeeper {
   // ---- predecessor
 
   async reload(options: ReloadOptions): Promise<HandoverReport> {
+    if (this.#whenListening === undefined) await this.#earlyReload.untilServing(options.timeout)
     if (!this.lifecycle.isOwner) throw failure(NOT_SERVING)
     if (this.#isReloading) throw new TsunagiError('ERR_TSUNAGI_BUSY', 'A reload is under way already.', { serving: true })
     const listeners = [...this.servers].filter(({ key, isShared, server }) => key !== '' && !isShared && serverFdOf(server) >= 0)

@@ -27,6 +27,23 @@ describe('a reload', () => {
     expect(line.current.all('socket close')).toEqual([])
   })
 
+  it('that is asked for before the process serves begins once it does; a second one is not begun', async () => {
+    const line = await Line.start('ready.mjs', { node: REGISTER })
+    const predecessor = line.current
+    const successor = line.launch({ env: { WAITS: 'promise' } })
+    await successor.until('server listening')
+    successor.kill('SIGUSR2')
+    await successor.untilSaid('a reload was asked for before this process serves: it begins once it does')
+    successor.kill('SIGUSR2')
+    await successor.untilSaid('A reload waits already until this process serves.')
+    expect([...predecessor.all('retiring'), ...successor.all('owned')]).toEqual([])
+    successor.tell('be ready')
+    await successor.until('owned')
+    const { pid } = await untilToldByAnother(successor, 'owned')
+    expect(await hasEnded(successor)).toEqual({ code: 0, signal: null })
+    expect(pid).not.toBe(predecessor.pid)
+  })
+
   it('resolves with the report', async () => {
     const { line } = await start()
     line.current.tell('reload')
