@@ -25,7 +25,6 @@ export class Systemd {
     this.#installation = installation
     this.#socket = socket
     this.given = new GivenDescriptors(installation.env.native, installation.env.environment)
-    this.#pingWatchdog()
     void this.#sayServing()
     installation.onFirstListener(() => this.#reloadBySighup())
   }
@@ -89,6 +88,7 @@ export class Systemd {
     const installation = this.#installation
     await installation.whenServing()
     this.notify(['READY=1', `MAINPID=${process.pid}`, `STATUS=serving, generation ${installation.generation}`])
+    this.#pingWatchdog()
     for (const { name, fd } of this.given.takeUnclaimed()) {
       installation.env.log(`what systemd's store had as ${name} is not listened on any more, and is closed`)
       this.remove(name)
@@ -97,11 +97,14 @@ export class Systemd {
     await this.#findStore()
   }
 
+  /** From the process that serves alone: one that boots beside it would hide that it hangs. */
   #pingWatchdog(): void {
     const { env, lifecycle } = this.#installation
     const period = Number(env.environment['WATCHDOG_USEC']) / 1000
-    if (!(period > 0)) return
-    const timer = setInterval(() => this.notify(['WATCHDOG=1']), period / 2).unref()
+    if (!(period > 0) || lifecycle.retiring.aborted) return
+    const ping = () => this.notify(['WATCHDOG=1'])
+    ping() // the last one may have been half a period ago, the predecessor's
+    const timer = setInterval(ping, period / 2).unref()
     lifecycle.retiring.addEventListener('abort', () => clearInterval(timer))
   }
 
