@@ -5,12 +5,12 @@ import { controlDirectory, controlSocketPath, isSameFamily } from '../channel/re
 import { TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
 import { VERSION } from '../version.js'
-import { LOOKUP_TIMEOUT, refusedError, silent } from './lookup.js'
+import { awaitAnswer, LOOKUP_TIMEOUT, refusedError, silent } from './lookup.js'
 import { Session } from './session.js'
 
 /**
  * Looks for the process that holds an address, and asks it for its listener or UDP socket: `undefined` where nobody of tsunagi's is there, or only a relative.
- * Blocks, bounded by LOOKUP_TIMEOUT for each step. Throws ERR_TSUNAGI_LOOKUP, _PEER, _BUSY, _PROTOCOL, _DIRECTORY.
+ * Blocks, each step bounded by LOOKUP_TIMEOUT, an answer of a busy process by 10 s. Throws ERR_TSUNAGI_LOOKUP, _PEER, _BUSY, _PROTOCOL, _DIRECTORY.
  */
 export function openSession(installation: Installation, key: string): { session: Session; fd: number } | undefined {
   const met = meet(installation, key, 1)
@@ -115,7 +115,7 @@ function leave(peer: Peer): undefined {
 
 function receiveUnlessDead(peer: Peer): Received | 'dead' | undefined {
   try {
-    return peer.channel.receive(LOOKUP_TIMEOUT)
+    return awaitAnswer(peer.channel, peer.credentials.pid)
   } catch (error) {
     if ((error as TsunagiError).code === 'ERR_TSUNAGI_CHANNEL_CLOSED' && peer.provesDeath(DEATH_TIMEOUT)) return 'dead'
     throw error

@@ -4,7 +4,7 @@ import type { Received } from '../channel/codec.js'
 import type { Message, MessageOf, MessageType } from '../channel/messages.js'
 import type { Peer } from '../channel/peer.js'
 import { TsunagiError } from '../errors.js'
-import { LOOKUP_TIMEOUT, refusedError, silent } from './lookup.js'
+import { awaitAnswer, LOOKUP_TIMEOUT, refusedError, silent } from './lookup.js'
 
 /** One predecessor that this process has found, and the listeners it was given a copy of. */
 export class Session {
@@ -90,7 +90,7 @@ export class Session {
   #claim(key: string): Received & { message: MessageOf<'listener'> } {
     this.channel.send({ type: 'claim', address: key }, { timeoutMs: LOOKUP_TIMEOUT })
     for (;;) {
-      const answer = this.channel.receive(LOOKUP_TIMEOUT)
+      const answer = awaitAnswer(this.channel, this.predecessor)
       if (answer === undefined) throw silent(key, this.predecessor)
       if (answer.message.type === 'listener') return answer as Received & { message: MessageOf<'listener'> }
       this.#deliver(answer) // it was on its way

@@ -45,6 +45,15 @@ describe('a new version', () => {
     await predecessorServesOn(line, client, predecessor)
   })
 
+  it('waits for a predecessor that is busy for seconds', async () => {
+    const { line, client, predecessor } = await answering()
+    client.send('busy\n')
+    await client.expect(`${predecessor.pid} busy\n`)
+    await line.launch().until('serving')
+    expect(await predecessor.exited).toEqual({ code: 0, signal: null })
+    await asks(client, line.current)
+  })
+
   it('finds no obstacle in the socket file of a process that was killed', async () => {
     const { line, predecessor } = await answering()
     predecessor.kill()
