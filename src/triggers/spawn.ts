@@ -70,6 +70,7 @@ export async function startNewVersion(
   const launch = succession.isDetached ? launchDetached : launchChild
   const { child, whenEnded, end } = launch(start, { ...environment, ...succession.environment, TSUNAGI_REPORT_FD: '3' }, succession.stdio)
   const output = collect(child)
+  const ended = new Promise<void>((resolve) => whenEnded(() => resolve()))
   try {
     const report = await new Promise<HandoverReport>((resolve, reject) => {
       succession.whenServing(child, resolve, reject)
@@ -79,9 +80,10 @@ export async function startNewVersion(
     })
     return report
   } catch (cause) {
+    await Promise.race([ended, lastWords()])
     await end()
     await allRead(child.stdio[3] as Readable)
-    const reason = (cause as Error).message
+    const reason = (cause as Error).message.replace(/\.$/, '')
     throw Object.assign(
       new TsunagiError('ERR_TSUNAGI_RELOAD', `The new version did not take over: ${reason}. This process goes on serving.`, {
         serving: true,
@@ -96,6 +98,11 @@ export async function startNewVersion(
   }
 }
 
+/** What has failed is often about to say why on its standard error, and ends by itself then. */
+function lastWords(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS))
+}
+
 export function failure(reason: string): TsunagiError {
   return new TsunagiError('ERR_TSUNAGI_RELOAD', reason, { serving: true })
 }
@@ -107,3 +114,4 @@ export function newToken(): string {
 export const NOT_SERVING = 'this process does not serve: it has not taken over yet, or has handed over already'
 /** Behind stdin, stdout, stderr and the report. */
 export const FIRST_GIVEN_FD = 4
+const LAST_WORDS_MS = 1_500
