@@ -50,6 +50,25 @@ describe('an attached http.Server', () => {
     expect((await predecessor.exited).code).toBe(0)
   })
 
+  it('reads an upload to its end whose reading had stopped when the successor came', async () => {
+    const line = await Line.start('http.mjs')
+    const predecessor = line.current
+    const client = await Client.connect(line.port)
+    const upload = pattern(1_000_000)
+    client.send(`POST /upload HTTP/1.1\r\nHost: localhost\r\nContent-Length: ${upload.length}\r\n\r\n`)
+    client.send(upload)
+    await predecessor.until('full')
+    const successor = line.launch({ mode: { waits: true } })
+    await successor.until('server listening') // from its hello on the predecessor keeps what it reads
+    predecessor.tell('read')
+    expect((await head(client)).pid).toBe(predecessor.pid)
+    await client.expect(String(upload.length))
+    successor.tell('ready')
+    await successor.until('serving')
+    expect((await predecessor.exited).code).toBe(0) // and with it the connection has moved
+    await ask(client, '/', successor.pid)
+  })
+
   it('keeps idle keep-alive connections through three generations', async () => {
     const line = await Line.start('http.mjs')
     const clients = await Client.connectMany(20, line.port)

@@ -151,6 +151,11 @@ export class Line {
     return this.generations.at(-1) as ServerProcess
   }
 
+  /** What all of them said on standard error: what a failing test shows, since a failure may have its cause in any of them. */
+  get said(): string {
+    return this.generations.map(({ pid, stderr }) => `${pid}: ${stderr}`).join('\n')
+  }
+
   /** Starts the program once more and waits for nothing. */
   launch(settings: Settings = {}, program = this.program): ServerProcess {
     const { mode, host, env, ...rest } = { ...this.settings, ...settings }

@@ -85,15 +85,17 @@ describePrivileged('net-namespace', 'tsunagi-repair', () => {
     expect(statSync(path).mode & 0o777).toBe(0o600)
   })
 
-  test.runIf(isRoot)('turns away another user, root included', async () => {
-    const { path } = await startHelper()
-    const socket = connect(path)
-    const got: Buffer[] = []
-    socket.on('data', (chunk) => got.push(chunk))
-    socket.on('error', () => {}) // it may close before it has read
-    socket.write(request({ operation: 6 }))
-    await new Promise((resolve) => socket.once('close', resolve))
-    expect(got).toEqual([])
+  describePrivileged('other-uid', 'of another user', () => {
+    test('turns away everybody else, root included', async () => {
+      const { path } = await startHelper()
+      const socket = connect(path)
+      const got: Buffer[] = []
+      socket.on('data', (chunk) => got.push(chunk))
+      socket.on('error', () => {}) // it may close before it has read
+      socket.write(request({ operation: 6 }))
+      await new Promise((resolve) => socket.once('close', resolve))
+      expect(got).toEqual([])
+    })
   })
 
   test('lets go of whoever breaks its protocol, and goes on for the others', async () => {
@@ -133,8 +135,10 @@ describe('a helper that cannot be used', () => {
       expect.objectContaining({ code: 'ERR_TSUNAGI_HELPER', message: expect.stringContaining('/nowhere/socket cannot be used') }),
     )
   })
+})
 
-  test.runIf(isRoot)('is started by root only for somebody', async () => {
+describePrivileged('other-uid', 'a helper of root', () => {
+  test('is started by root only for somebody', async () => {
     const child = spawn(HELPER, ['/nowhere/socket'], { stdio: ['ignore', 'ignore', 'pipe'] })
     const [said] = await Promise.all([text(child.stderr), once(child, 'close')])
     expect([child.exitCode, said]).toEqual([1, expect.stringContaining('needs --uid')])

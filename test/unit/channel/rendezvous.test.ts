@@ -5,8 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { addressKey, controlDirectory, controlSocketPath, isSameFamily, type ListeningAddress } from '../../../src/channel/rendezvous.js'
-
-const isRoot = process.geteuid?.() === 0
+import { describePrivileged } from '../../helpers/privileged.js'
 
 function temporaryDirectory(): string {
   const directory = mkdtempSync(join(tmpdir(), 'tsunagi-rendezvous-'))
@@ -74,10 +73,12 @@ describe('controlDirectory', () => {
     expect(() => at(directory)).toThrow(`is open to others (mode ${mode.toString(8)})`)
   })
 
-  test.skipIf(!isRoot)('is refused when it belongs to someone else', () => {
-    const directory = temporaryDirectory()
-    chownSync(directory, 12345, 12345)
-    expect(() => at(directory)).toThrow('belongs to uid 12345, not to 0')
+  describePrivileged('other-uid', 'that belongs to someone else', () => {
+    test('is refused', () => {
+      const directory = temporaryDirectory()
+      chownSync(directory, 12345, 12345)
+      expect(() => at(directory)).toThrow('belongs to uid 12345, not to 0')
+    })
   })
 
   test('is refused with the cause when it cannot be made', () => {
