@@ -10,6 +10,7 @@
         "src/fds.cc",
         "src/hold_table.cc",
         "src/holds.cc",
+        "src/http2.cc",
         "src/inject.cc",
         "src/keeper.cc",
         "src/md5_key.cc",

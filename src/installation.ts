@@ -112,7 +112,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
 
   get protocols(): Protocols {
     if (this.#protocols) return this.#protocols
-    this.#protocols = new (halves().Protocols)()
+    this.#protocols = new (halves().Protocols)(this.env.native)
     this.#protocols.add(new (halves().WebSocketProtocol)(this.env, this.resumption))
     return this.#protocols
   }

@@ -12,6 +12,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitProcess(env, exports);
   InitWatcher(env, exports);
   InitStreams(env, exports);
+  InitHttp2(env, exports);
   InitVerify(env, exports);
   InitRepair(env, exports);
   InitTcpDump(env, exports);

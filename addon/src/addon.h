@@ -22,6 +22,7 @@ void InitFds(Napi::Env env, Napi::Object exports);
 void InitNotify(Napi::Env env, Napi::Object exports);
 void InitProcess(Napi::Env env, Napi::Object exports);
 void InitWatcher(Napi::Env env, Napi::Object exports);
+void InitHttp2(Napi::Env env, Napi::Object exports);
 void InitStreams(Napi::Env env, Napi::Object exports);
 void InitVerify(Napi::Env env, Napi::Object exports);
 void InitRepair(Napi::Env env, Napi::Object exports);

@@ -62,6 +62,8 @@ Rule RuleOf(Kind kind) {
       return {"a boolean", [](const Napi::Value& value) { return TypeIs(value.IsBoolean()); }};
     case Kind::kArray:
       return {"an array", [](const Napi::Value& value) { return TypeIs(value.IsArray()); }};
+    case Kind::kObject:
+      return {"an object", [](const Napi::Value& value) { return TypeIs(value.IsObject()); }};
     case Kind::kFunction:
       break;
   }

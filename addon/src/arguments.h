@@ -17,6 +17,7 @@ enum class Kind {
   kBytes,     // Uint8Array
   kNumbers,   // Float64Array
   kArray,
+  kObject,
   kBoolean,
   kFunction,
 };

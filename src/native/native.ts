@@ -94,6 +94,15 @@ export interface Native extends RepairNative, PacketHoldNative {
   /** The inverse: closing the handle leaves the path alone. */
   disclaimPipePath(fd: number): void
 
+  // --- nghttp2 (addon/src/http2.cc)
+
+  /**
+   * Has a server's HTTP/2 session say that it is about to shut down: GOAWAY with the highest stream id, which refuses nothing and of which nghttp2 knows.
+   * It is sent with what the session sends next. `handle` is the session's own object under Node's; `figures` are its next and last stream id and what may be received and
+   * sent on the whole of it: nghttp2 has to say the same of the session that was found. False where none was found, or this Node has no such nghttp2.
+   */
+  shutdownNotice(handle: object, figures: Float64Array): boolean
+
   // --- verification (addon/src/verify.cc)
 
   /**
@@ -190,6 +199,7 @@ export const NATIVE_NAMES = [
   'stopReading',
   'claimPipePath',
   'disclaimPipePath',
+  'shutdownNotice',
   'inspectTcp',
   'identities',
   'socketAddresses',

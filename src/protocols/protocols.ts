@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
+import type { Native } from '../native/native.js'
 import { mqtt } from './dialects/mqtt.js'
 import { http } from './http.js'
 import { http2 } from './http2.js'
@@ -10,7 +11,11 @@ import { https, tls } from './under-tls.js'
 
 /** The protocols of this process, the most particular first: what nobody before `raw` knows is asked there. */
 export class Protocols {
-  readonly #all: Protocol[] = [sse, http, https, http2, tls, mqtt, raw]
+  readonly #all: Protocol[]
+
+  constructor(native?: Native) {
+    this.#all = [sse, http, https, http2(native), tls, mqtt, raw]
+  }
 
   /** Takes in a protocol that comes before those that are here. Returns how to take it out again. */
   add(protocol: Protocol): () => void {

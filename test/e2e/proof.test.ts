@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process'
 import { dirname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it } from 'vitest'
+import { missingNodes, NODES } from '../helpers/nodes.js'
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 
@@ -20,6 +21,13 @@ describe('the proof', () => {
 
   it('holds for web apps that know nothing of it', () => {
     const { status, outcome } = prove('web', '--reloads', '2', '--clients', '40')
+    expect(outcome.failures).toEqual([])
+    expect(status).toBe(0)
+  })
+
+  it.each(NODES.slice(1))('holds for web apps on Node $major', ({ path }) => {
+    expect(missingNodes()).toBe('')
+    const { status, outcome } = proveOn(path, 'web', '--reloads', '1', '--clients', '20')
     expect(outcome.failures).toEqual([])
     expect(status).toBe(0)
   })
@@ -48,8 +56,10 @@ describe('the proof', () => {
   })
 })
 
-function prove(...args: string[]): { status: number | null; outcome: { failures: string[] } } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['bench/proof.js', '--json', ...args], { cwd: root, encoding: 'utf8' })
+const prove = (...args: string[]) => proveOn(process.execPath, ...args)
+
+function proveOn(node: string, ...args: string[]): { status: number | null; outcome: { failures: string[] } } {
+  const { status, stdout, stderr } = spawnSync(node, ['bench/proof.js', '--json', ...args], { cwd: root, encoding: 'utf8' })
   if (stdout === '') throw new Error(stderr)
   return { status, outcome: JSON.parse(stdout) }
 }

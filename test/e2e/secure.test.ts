@@ -9,17 +9,18 @@ import { connect as connectTls } from 'node:tls'
 import { promisify } from 'node:util'
 import * as grpc from '@grpc/grpc-js'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { missingNodes, NODES } from '../helpers/nodes.js'
 import { HANDED_OVER, startPlain, TOOK_OVER } from '../helpers/plain.js'
 import type { Line } from '../helpers/process.js'
 
 const { cert: ca } = createRequire(import.meta.url)('../fixtures/plain/certificate.cjs') as { cert: string }
 const HOST = '127.0.0.1'
 
-const start = (kind: string, mode: Record<string, unknown> = {}) =>
-  startPlain('secure.cjs', { host: HOST, mode: { kind, ...mode }, env: { TSUNAGI_MOVE: 'all' } })
+const start = (kind: string, mode: Record<string, unknown> = {}, command = [process.execPath]) =>
+  startPlain('secure.cjs', { host: HOST, mode: { kind, ...mode }, env: { TSUNAGI_MOVE: 'all' }, command })
 
-/** Some reloads while `act` is done again and again by several at once; it is handed nothing and throws if it fails. Returns what it returned. */
-async function underLoad<T>(line: Line, act: (worker: number) => Promise<T>, { workers = 6, reloads = 2 } = {}): Promise<T[]> {
+/** Some reloads while `act` is done again and again by several at once, `least` times in all; it is handed nothing and throws if it fails. Returns what it returned. */
+async function underLoad<T>(line: Line, act: (worker: number) => Promise<T>, { workers = 6, reloads = 2, least = 0 } = {}): Promise<T[]> {
   const results: T[] = []
   let done = false
   const working = Array.from({ length: workers }, async (_, worker) => {
@@ -32,6 +33,7 @@ async function underLoad<T>(line: Line, act: (worker: number) => Promise<T>, { w
       await successor.untilSaid(TOOK_OVER)
       while (!results.flat().includes(successor.pid as never)) await new Promise((resolve) => setTimeout(resolve, 10))
     }
+    while (results.length < least) await new Promise((resolve) => setTimeout(resolve, 10))
     done = true
   })()
   await Promise.race([failed, reloading])
@@ -40,22 +42,65 @@ async function underLoad<T>(line: Line, act: (worker: number) => Promise<T>, { w
   return results
 }
 
+const origin = (line: Line, kind: string) => `${kind === 'h2c' ? 'http' : 'https'}://${HOST}:${line.port}`
+
+/** By Node's own client, two sessions at a time, each never without an open stream; none is refused. */
+async function askThroughReloads(line: Line, kind: string, load: { workers: number; reloads: number; least?: number }): Promise<void> {
+  const sessions = new Map<number, ClientHttp2Session>()
+  const sessionOf = async (which: number): Promise<ClientHttp2Session> => {
+    const present = sessions.get(which)
+    if (present && !present.closed && !present.destroyed) return present
+    const session = connectHttp2(origin(line, kind), { ca })
+    sessions.set(which, session)
+    await once(session, 'connect')
+    return session
+  }
+  let requests = 0
+  const pids = await underLoad(
+    line,
+    async (worker) => {
+      const path = requests++ % 12 === 0 ? '/large' : worker < 4 ? '/slow' : '/'
+      const stream = (await sessionOf(worker % 2)).request({ ':path': path })
+      const body: Buffer[] = []
+      stream.on('data', (piece) => body.push(piece))
+      const ended = once(stream, 'end')
+      const [{ ':status': status }] = await once(stream, 'response')
+      expect(status).toBe(200)
+      await ended
+      const whole = Buffer.concat(body)
+      if (path === '/large') expect(whole).toHaveLength(3_000_000)
+      return path === '/large' ? 0 : Number(whole)
+    },
+    load,
+  )
+  expect([...new Set(pids.filter(Boolean))].sort()).toEqual(line.generations.map(({ pid }) => pid).sort())
+  for (const session of sessions.values()) session.close()
+  await allLeave(line)
+}
+
+async function askHttpsThroughReloads(line: Line, load: { workers: number; reloads: number }): Promise<void> {
+  const agent = new Agent({ keepAlive: true, ca, maxSockets: load.workers })
+  onTestFinished(() => agent.destroy())
+  const pids = await underLoad(
+    line,
+    async () => {
+      const [response] = await once(get({ host: HOST, port: line.port, path: '/', agent }), 'response')
+      return Number(await text(response))
+    },
+    load,
+  )
+  expect([...new Set(pids)]).toEqual(line.generations.map(({ pid }) => pid))
+  agent.destroy()
+  await allLeave(line)
+}
+
 async function allLeave(line: Line): Promise<void> {
   for (const { exited, stderr } of line.generations.slice(0, -1)) expect((await exited).code, stderr).toBe(0)
 }
 
 describe('an https server', () => {
   it('answers every request of keep-alive agents over reloads', async () => {
-    const line = await start('https')
-    const agent = new Agent({ keepAlive: true, ca, maxSockets: 6 })
-    onTestFinished(() => agent.destroy())
-    const pids = await underLoad(line, async () => {
-      const [response] = await once(get({ host: HOST, port: line.port, path: '/', agent }), 'response')
-      return Number(await text(response))
-    })
-    expect([...new Set(pids)]).toEqual(line.generations.map(({ pid }) => pid))
-    agent.destroy()
-    await allLeave(line)
+    await askHttpsThroughReloads(await start('https'), { workers: 6, reloads: 2 })
   })
 
   it('says Connection: close to what is in flight, and lets a handshake under way come to its end', async () => {
@@ -100,46 +145,14 @@ describe('a tls server', () => {
 })
 
 describe.each(['http2', 'h2c'])('an HTTP/2 server (%s)', (kind) => {
-  const origin = (line: Line) => `${kind === 'h2c' ? 'http' : 'https'}://${HOST}:${line.port}`
-
   it("answers every request of Node's client: streams end where they began, the next session is with the successor", async () => {
-    const line = await start(kind, { slow: 30 })
-    const sessions = new Map<number, ClientHttp2Session>()
-    const sessionOf = async (worker: number): Promise<ClientHttp2Session> => {
-      const present = sessions.get(worker)
-      if (present && !present.closed && !present.destroyed) return present
-      const session = connectHttp2(origin(line), { ca })
-      sessions.set(worker, session)
-      await once(session, 'connect')
-      return session
-    }
-    let requests = 0
-    let refused = 0
-    const ask = async (worker: number): Promise<number> => {
-      try {
-        const stream = (await sessionOf(worker % 2)).request({ ':path': ['/', '/slow', '/large'][requests++ % 3] as string })
-        const [{ ':status': status }] = await once(stream, 'response')
-        expect(status).toBe(200)
-        const body = await text(stream)
-        return body.length === 3_000_000 ? 0 : Number(body)
-      } catch (error) {
-        // Without TLS not even this happens: the stream was not looked at, and may be tried again.
-        if (kind === 'h2c' || !/REFUSED_STREAM|GOAWAY_SESSION|INVALID_SESSION/.test(String(error))) throw error
-        refused++
-        return ask(worker)
-      }
-    }
-    const pids = await underLoad(line, ask)
-    console.log(`${kind}: ${requests} requests, ${refused} of them refused and tried again`)
-    expect([...new Set(pids.filter(Boolean))]).toEqual(line.generations.map(({ pid }) => pid))
-    for (const session of sessions.values()) session.close()
-    await allLeave(line)
+    await askThroughReloads(await start(kind, { slow: 5 }), kind, { workers: 8, reloads: 2, least: 2_000 })
   })
 
   // Debian 12's curl (7.88) fails the second request on a connection by --http2-prior-knowledge, against any server.
   it('answers every request of curl', async () => {
     const line = await start(kind, { slow: 30 })
-    const urls = Array.from({ length: kind === 'h2c' ? 1 : 12 }, (_, i) => `${origin(line)}/${i % 2 ? 'slow' : ''}?${i}`)
+    const urls = Array.from({ length: kind === 'h2c' ? 1 : 12 }, (_, i) => `${origin(line, kind)}/${i % 2 ? 'slow' : ''}?${i}`)
     const flags = [
       '--silent',
       '--show-error',
@@ -181,5 +194,17 @@ describe('a gRPC server', () => {
     expect([...new Set(pids.filter(Boolean))]).toEqual(line.generations.map(({ pid }) => pid))
     client.close()
     await allLeave(line)
+  })
+})
+
+describe.each(NODES.slice(1))('on Node $major', ({ path }) => {
+  it('requests over TLS and HTTP/2 are answered all through a reload', async () => {
+    expect(missingNodes()).toBe('')
+    const load = { workers: 4, reloads: 1 }
+    await Promise.all([
+      start('https', {}, [path]).then((line) => askHttpsThroughReloads(line, load)),
+      start('http2', { slow: 5 }, [path]).then((line) => askThroughReloads(line, 'http2', load)),
+      start('h2c', { slow: 5 }, [path]).then((line) => askThroughReloads(line, 'h2c', load)),
+    ])
   })
 })
