@@ -1,5 +1,5 @@
-import { lstatSync, mkdirSync, readFileSync, readlinkSync, type Stats } from 'node:fs'
-import { join } from 'node:path'
+import { accessSync, constants, lstatSync, mkdirSync, readFileSync, readlinkSync, type Stats } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { TsunagiError } from '../errors.js'
 
 /**
@@ -51,18 +51,19 @@ function fingerprint(text: string): string {
 
 /**
  * The directory for control sockets, made if it is not there: `TSUNAGI_DIR`, else /run/user/UID if ours, for root /run/tsunagi, else /tmp/tsunagi-UID.
+ * Where that is read-only, as under systemd's ProtectSystem=strict, and RuntimeDirectory= has made one, inside that: `$RUNTIME_DIRECTORY/tsunagi`.
  * Throws ERR_TSUNAGI_DIRECTORY if it is a symbolic link, belongs to someone else or is open to others: sockets are only given away inside it.
  */
 export function controlDirectory(environment: NodeJS.ProcessEnv = process.env): string {
   const uid = process.geteuid?.() ?? 0
-  const directory = environment['TSUNAGI_DIR'] || defaultDirectory(uid)
+  const directory = environment['TSUNAGI_DIR'] || defaultDirectory(environment, uid)
   try {
     mkdirSync(directory, { mode: 0o700 })
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code !== 'EEXIST') {
       throw new TsunagiError(
         'ERR_TSUNAGI_DIRECTORY',
-        `The directory for control sockets, ${directory}, could not be made. Set TSUNAGI_DIR to a directory whose parent exists and is writable.`,
+        `The directory for control sockets, ${directory}, could not be made. Set TSUNAGI_DIR to a directory whose parent exists and is writable; in a unit of systemd RuntimeDirectory= makes one.`,
         { phase: 'negotiate', cause },
       )
     }
@@ -78,11 +79,26 @@ export function controlDirectory(environment: NodeJS.ProcessEnv = process.env): 
   return directory
 }
 
-function defaultDirectory(uid: number): string {
+function defaultDirectory(environment: NodeJS.ProcessEnv, uid: number): string {
+  const usual = usualDirectory(uid)
+  const [runtime] = (environment['RUNTIME_DIRECTORY'] ?? '').split(':')
+  return runtime && !isWritable(dirname(usual)) ? join(runtime, 'tsunagi') : usual
+}
+
+function usualDirectory(uid: number): string {
   const runtime = `/run/user/${uid}`
   if (isOwnDirectory(runtime, uid)) return join(runtime, 'tsunagi')
   if (uid === 0 && isOwnDirectory('/run', 0)) return '/run/tsunagi'
   return `/tmp/tsunagi-${uid}`
+}
+
+function isWritable(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function isOwnDirectory(path: string, uid: number): boolean {

@@ -8,7 +8,7 @@ import { temporaryDirectory } from './process.js'
 
 /**
  * A real systemd as process 1 of a pid namespace of its own, with its own /run and cgroup tree; the network and all other files are the test's. It is
- * booted in a fraction of a second, without D-Bus, and gone when the test is over.
+ * booted in a fraction of a second, without D-Bus, and gone when the test is over. Its `directory` is at /run/box as well.
  */
 export class SystemdBox {
   readonly directory: string
@@ -30,7 +30,7 @@ export class SystemdBox {
     mkdirSync(group)
     const script = `echo $$ > ${group}/cgroup.procs; exec unshare --pid --mount --uts --ipc --cgroup --fork --kill-child ${inner}`
     const unshare = spawn('sh', ['-c', script], {
-      env: { ...process.env, UNITS: join(directory, 'units'), OVER_USR: usr },
+      env: { ...process.env, BOX: directory, OVER_USR: usr },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
     const said: string[] = []
@@ -66,6 +66,13 @@ export class SystemdBox {
   /** One property of a unit. */
   async show(unit: string, property: string): Promise<string> {
     return (await this.systemctl('show', '--value', '-p', property, unit)).out.trim()
+  }
+
+  /** Runs a command in the box that may not fail. */
+  async must(...command: string[]): Promise<string> {
+    const { code, out, err } = await this.run(...command)
+    if (code !== 0) throw new Error(`${command.join(' ')} ended with ${code}: ${out}${err}`)
+    return out
   }
 
   /** Runs a command in the box. */
@@ -152,8 +159,9 @@ mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
 if [ -n "$OVER_USR" ]; then mount -t overlay -o lowerdir="$OVER_USR":/usr overlay /usr; fi
 if [ -e /etc/machine-id ]; then cp /etc/machine-id /run/machine-id; mount --bind /run/machine-id /etc/machine-id; fi
-mkdir -p /run/systemd /run/lock
-exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=box SYSTEMD_UNIT_PATH="$UNITS" \\
+mkdir -p /run/systemd /run/lock /run/box
+mount --bind "$BOX" /run/box
+exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin container=box SYSTEMD_UNIT_PATH=/run/box/units \\
   SYSTEMD_GENERATOR_PATH=/nonexistent SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/nonexistent \\
   /lib/systemd/systemd --system --unit=default.target --show-status=0 --log-target=null
 `

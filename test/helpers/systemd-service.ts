@@ -1,6 +1,7 @@
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { chmodSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { PackageCopy } from './package-copy.js'
 import { describePrivileged, type Privilege } from './privileged.js'
 import { fixture, freePort } from './process.js'
 import { SystemdBox } from './systemd-box.js'
@@ -56,8 +57,7 @@ export class Service {
     const service = new Service(box, await freePort(), join(box.directory, 'server.mjs'))
     service.deploy()
     service.set({})
-    const example = (name: string) => readFileSync(join(root, 'examples', 'systemd', name), 'utf8')
-    await box.install('app.service', example(type === 'notify' ? 'app.service' : 'app-notify-reload.service'))
+    await box.install('app.service', exampleUnit(type === 'notify' ? 'app.service' : 'app-notify-reload.service'))
     await box.install(
       'app.service.d/test.conf',
       `[Unit]
@@ -73,10 +73,54 @@ StandardOutput=append:${box.directory}/out
 StandardError=append:${box.directory}/out
 ${more}`,
     )
-    if (isActivated) await box.install('app.socket', example('app.socket').replaceAll('8080', String(service.port)))
-    const { code, err } = await box.systemctl('start', isActivated ? 'app.socket' : 'app')
-    if (code !== 0) throw new Error(`${err}\n${service.output}`)
+    if (isActivated) await service.installSocket()
+    await service.begin(isActivated ? 'app.socket' : 'app')
     return service
+  }
+
+  /**
+   * A unit of examples/ as it stands, with the package installed where it says, below /srv/app. `more` are lines for its section [Service]. Its program echoes, and
+   * needs nothing but Node.
+   */
+  static async installed({ usr, unit = 'app.service', more = '' }: { usr: string; unit?: string; more?: string }): Promise<Service> {
+    const box = await SystemdBox.boot(usr)
+    const { directory } = new PackageCopy()
+    chmodSync(directory, 0o755)
+    mkdirSync(join(directory, 'node_modules', '.bin'))
+    symlinkSync('../tsunagi/dist/cli.js', join(directory, 'node_modules', '.bin', 'tsunagi'))
+    // What systemd makes in /tmp for PrivateTmp= would be left there when the box is ended.
+    await box.must(
+      'sh',
+      '-ec',
+      `mount -t tmpfs -o mode=755 tmpfs /srv
+      mkdir /srv/app
+      mount --bind ${directory} /srv/app
+      for folder in /tmp /var/tmp; do mount -t tmpfs -o mode=1777 tmpfs $folder; done`,
+    )
+    const service = new Service(box, await freePort(), join(directory, 'server.js'))
+    service.deploy(ECHO)
+    await box.install('app.service', exampleUnit(unit))
+    await box.install(
+      'app.service.d/test.conf',
+      `[Unit]
+StartLimitIntervalSec=0
+[Service]
+Environment=PORT=${service.port}
+StandardOutput=append:/run/box/out
+StandardError=append:/run/box/out
+${more}`,
+    )
+    return service
+  }
+
+  async installSocket(): Promise<void> {
+    await this.box.install('app.socket', exampleUnit('app.socket').replaceAll('8080', String(this.port)))
+  }
+
+  /** Resolves once it serves. */
+  async begin(unit = 'app'): Promise<void> {
+    const { code, err } = await this.box.systemctl('start', unit)
+    if (code !== 0) throw new Error(`${err}\n${this.output}`)
   }
 
   deploy(text = `import ${JSON.stringify(FLEET)}`): void {
@@ -125,7 +169,14 @@ export async function until(holds: () => Promise<boolean>): Promise<void> {
   while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 20))
 }
 
+export function exampleUnit(name: string, folder = 'systemd'): string {
+  return readFileSync(join(root, 'examples', folder, name), 'utf8').replaceAll('/usr/bin/node', process.execPath)
+}
+
 const root = fileURLToPath(new URL('../..', import.meta.url))
 const FLEET = fixture('plain/fleet.mjs')
+const ECHO = `
+  const server = require('node:net').createServer((socket) => socket.pipe(socket).on('error', () => {}))
+  server.listen(Number(process.env.PORT), '127.0.0.1')`
 /** That of Debian 12, installed, and one that is unpacked: see test/systemd. */
 const VERSIONS = process.env.TSUNAGI_SYSTEMD ? [Number(process.env.TSUNAGI_SYSTEMD)] : [252, 254]
