@@ -204,6 +204,7 @@ function reportOf(listeners: AttachedServer[], child: ChildProcess, connections:
     moved: 0,
     movedBy: [],
     stayed: connections > 0 ? [{ reason: 'the native addon is missing', connections }] : [],
+    later: [],
     unreadBytes: 0,
     unsentBytes: 0,
     carriedBytes: 0,

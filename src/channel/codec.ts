@@ -140,7 +140,13 @@ const SHAPES = {
   reload: { timeout: count, env: oneOf('current', 'fresh') },
   save: {},
   saved: { file: text, connections: count, ending: list(tuple(text, count), 10_000) },
-  reloaded: { successor: count, generation: count, moved: count, staying: list(tuple(text, count), 10_000) },
+  reloaded: {
+    successor: count,
+    generation: count,
+    moved: count,
+    staying: list(tuple(text, count), 10_000),
+    later: list(tuple(text, count), 10_000),
+  },
   bequest: {
     pid: count,
     generation: count,
@@ -156,6 +162,7 @@ const SHAPES = {
 const APPENDED = {
   transfer: { protocols: [] },
   late: { detail: null },
+  reloaded: { later: [] },
 } satisfies { [T in MessageType]?: Partial<MessageOf<T>> }
 
 /** What one field's check cannot see: columns of the announced length, indexes that exist, descriptors that were announced. */

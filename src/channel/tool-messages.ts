@@ -45,9 +45,10 @@ export interface Reloaded {
   type: 'reloaded'
   successor: number
   generation: number
-  /** Connections that have moved so far, and those that stay, by reason. */
+  /** Connections that have moved so far; those that stay, by reason; those that move alone once they are not in the middle of something any more. */
   moved: number
   staying: [string, number][]
+  later: [string, number][]
 }
 
 /** From `tsunagi snapshot`. */

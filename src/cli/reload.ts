@@ -38,6 +38,7 @@ function say({ out, err }: { out(text: string): void; err(text: string): void },
   }
   if (message.type !== 'reloaded') throw new Error(`process ${status.pid} answered with "${message.type}".`)
   out(`process ${message.successor} serves, generation ${message.generation}: ${message.moved} connections moved\n`)
+  for (const [reason, count] of message.later) out(`  ${count} move a little later: ${reason}\n`)
   for (const [reason, count] of message.staying) out(`  ${count} drain in process ${status.pid}: ${reason}\n`)
   return EXIT.ok
 }

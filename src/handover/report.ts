@@ -17,8 +17,10 @@ export interface HandoverReport {
   /** Connections that moved, and by which rule. */
   moved: number
   movedBy: { rule: string; connections: number }[]
-  /** Connections that did not, by reason. */
+  /** Connections that did not and drain, by reason. */
   stayed: { reason: string; connections: number }[]
+  /** Connections that were in the middle of something, by reason: each moves alone once that has passed, which is not counted in `moved`. */
+  later: { reason: string; connections: number }[]
   /** Bytes that moved in buffers: read and not consumed, written and not sent, carried state. */
   unreadBytes: number
   unsentBytes: number
@@ -53,6 +55,7 @@ export class Tally {
   #moved = 0
   readonly #rules = new Map<string, number>()
   readonly #stayed = new Map<string, number>()
+  readonly #later = new Map<string, number>()
   #unreadBytes = 0
   #unsentBytes = 0
   #carriedBytes = 0
@@ -67,6 +70,10 @@ export class Tally {
 
   stay(reason: string, connections = 1): void {
     if (connections > 0) this.#stayed.set(reason, (this.#stayed.get(reason) ?? 0) + connections)
+  }
+
+  moveLater(reason: string): void {
+    this.#later.set(reason, (this.#later.get(reason) ?? 0) + 1)
   }
 
   bytes(unread: number, unsent: number, carried: number): void {
@@ -89,6 +96,7 @@ export class Tally {
       moved: this.#moved,
       movedBy: [...this.#rules].map(([rule, connections]) => ({ rule, connections })),
       stayed: [...this.#stayed].map(([reason, connections]) => ({ reason, connections })),
+      later: [...this.#later].map(([reason, connections]) => ({ reason, connections })),
       unreadBytes: this.#unreadBytes,
       unsentBytes: this.#unsentBytes,
       carriedBytes: this.#carriedBytes,
@@ -105,7 +113,10 @@ export function publishReport(report: HandoverReport): void {
 /** The one line for people. */
 export function reportLine(report: HandoverReport): string {
   const what = `${report.moved} connection${report.moved === 1 ? '' : 's'}`
-  const stayed = report.stayed.map(({ reason, connections }) => `${connections} drain: ${reason}`).join('; ')
+  const others = [
+    ...report.later.map(({ reason, connections }) => `${connections} move a little later: ${reason}`),
+    ...report.stayed.map(({ reason, connections }) => `${connections} drain: ${reason}`),
+  ]
   const frozen = ['freeze', 'snapshot', 'send', 'receive', 'restore', 'commit'].reduce(
     (sum, phase) => sum + (report.phases[phase as Phase] ?? 0),
     0,
@@ -116,7 +127,7 @@ export function reportLine(report: HandoverReport): string {
     report.role === 'predecessor'
       ? `${holder ? `left ${what} with the ${holder}` : `handed ${what} over to pid ${successor}`} ${ms}`
       : `took ${what} over from ${holder ? `the ${holder}, left by ` : ''}pid ${predecessor} ${ms} (generation ${report.generation})`
-  return stayed ? `${line}; ${stayed}` : line
+  return [line, ...others].join('; ')
 }
 
 /** How often each comes, in the order in which they come first. */

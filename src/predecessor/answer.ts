@@ -1,7 +1,7 @@
 import type { Message, MessageOf } from '../channel/messages.js'
 import type { Peer } from '../channel/peer.js'
 import type { TsunagiError } from '../errors.js'
-import { counted } from '../handover/report.js'
+import { counted, type HandoverReport } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import { VERSION } from '../version.js'
 import { freeze } from './freeze.js'
@@ -25,8 +25,8 @@ export function answer(installation: Installation, { channel, credentials }: Pee
   installation
     .reload({ env: asked.env, timeout: asked.timeout })
     .then(
-      ({ successor, generation, moved, stayed }) =>
-        send({ type: 'reloaded', successor, generation, moved, staying: stayed.map(({ reason, connections }) => [reason, connections]) }),
+      ({ successor, generation, moved, stayed, later }) =>
+        send({ type: 'reloaded', successor, generation, moved, staying: stayed.map(inPairs), later: later.map(inPairs) }),
       sendRefusal,
     )
 
@@ -41,6 +41,10 @@ export function answer(installation: Installation, { channel, credentials }: Pee
       channel.close(error as Error) // who asked has not waited for the answer
     }
   }
+}
+
+function inPairs({ reason, connections }: HandoverReport['stayed'][number]): [string, number] {
+  return [reason, connections]
 }
 
 /** What a handover would do now, if the next version is as this one. */

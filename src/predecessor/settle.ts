@@ -112,7 +112,7 @@ export class Settlement {
   #count({ frozen, kept, connections, snapshot, phases }: HandedOver): void {
     for (const index of connections.keys()) this.#tally.move(frozen.moving[index]?.rule ?? '')
     for (const reason of kept.values()) this.#tally.stay(reason)
-    for (const { reason } of frozen.staying) this.#tally.stay(reason)
+    for (const { reason, fate } of frozen.staying) if (fate !== 'later') this.#tally.stay(reason)
     this.#tally.bytes(snapshot.unreadBytes, snapshot.unsentBytes, snapshot.record.graph.length)
     this.#tally.time(phases)
   }
@@ -171,12 +171,15 @@ export class Settlement {
 
   /** To those that were judged in this transaction and stay: some move later, some end now, the others as soon as that is polite. */
   #see({ frozen, kept }: HandedOver): void {
-    const later = frozen.staying.filter(({ fate }) => fate === 'later').map(({ socket }) => socket)
+    const reasons = new Map(frozen.staying.filter(({ fate }) => fate === 'later').map(({ socket, reason }) => [socket, reason]))
+    const later = [...reasons.keys()]
     const drain = frozen.staying.filter(({ fate }) => fate === 'drain').map(({ socket }) => socket)
     for (const index of kept.keys()) drain.push(frozen.moving[index]?.socket as Socket)
     const close = frozen.staying.filter(({ fate }) => fate === 'close').map(({ socket }) => socket)
     this.#drain?.keep([...later, ...close])
-    this.#drain?.add([...drain, ...this.#stragglers.watch(later)])
+    const torn = new Set(this.#stragglers.watch(later))
+    for (const [socket, reason] of reasons) torn.has(socket) ? this.#tally.stay(TORN) : this.#tally.moveLater(reason)
+    this.#drain?.add([...drain, ...torn])
     for (const socket of close) endPolitely(socket)
   }
 
@@ -266,3 +269,5 @@ export class Settlement {
     desk.dismissSuccessor(error)
   }
 }
+
+const TORN = 'it carries state beside state of the whole server, which has moved'

@@ -15,7 +15,10 @@ describe('a connection that the predecessor still has its hands on', () => {
     const { line, client, predecessor } = await taken('FILE', { file }, true)
     await line.nextWhileDraining()
     expect(line.current.all('resumed')[0]).toMatchObject({ moved: 0 })
-    expect(stayed(await predecessor.until('handover'))).toBe('a stream of this process is piped into it')
+    expect(await predecessor.until('handover')).toMatchObject({
+      stayed: [],
+      later: [{ reason: 'a stream of this process is piped into it', connections: 1 }],
+    })
     await client.expect(content)
     await client.expectEnd()
     client.end()

@@ -113,7 +113,7 @@ describe('a connection that something of the predecessor still uses', () => {
     const predecessor = line.current
     const successor = await line.nextWhileDraining()
     expect(await who(client)).toBe(predecessor.pid)
-    expect(await predecessor.until('handover')).toMatchObject({ moved: 0, stayed: [{ reason, connections: 1 }] })
+    expect(await predecessor.until('handover')).toMatchObject({ moved: 0, stayed: [], later: [{ reason, connections: 1 }] })
     predecessor.tell(passed)
     await client.expect(farewell)
     await successor.until('connection')

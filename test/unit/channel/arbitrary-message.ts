@@ -57,7 +57,7 @@ const plain: { [T in Exclude<MessageType, 'transfer' | 'fds'>]: fc.Arbitrary<Omi
   reload: fc.record({ timeout: count, env: fc.constantFrom('current', 'fresh') }),
   save: fc.constant({}),
   saved: fc.record({ file: text, connections: count, ending: counts }),
-  reloaded: fc.record({ successor: count, generation: count, moved: count, staying: counts }),
+  reloaded: fc.record({ successor: count, generation: count, moved: count, staying: counts, later: counts }),
   bequest: fc.record({
     pid: count,
     generation: count,
