@@ -23,6 +23,7 @@
         "src/repair.cc",
         "src/repair_mode.cc",
         "src/self_test.cc",
+        "src/shared_memory.cc",
         "src/socket_options.cc",
         "src/streams.cc",
         "src/tcp_dump.cc",

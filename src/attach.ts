@@ -48,11 +48,12 @@ export function createServer(
   connectionListener?: (socket: Socket) => void,
 ): Server {
   if (typeof options === 'function') return attach(net.createServer(options))
-  const { policy, onExit, repair, ...rest } = options
+  const { policy, onExit, repair, survive, ...rest } = options
   return attach(net.createServer(rest, connectionListener), {
     ...(policy && { policy }),
     ...(onExit && { onExit }),
     ...(repair && { repair }),
+    ...(survive !== undefined && { survive }),
   })
 }
 

@@ -35,6 +35,7 @@ export const ERROR_CODES = {
   ERR_TSUNAGI_SNAPSHOT_AGE: 'a snapshot is older than its packets were held',
   ERR_TSUNAGI_SNAPSHOT_CLAIMED: 'another process restores from the same snapshot',
   ERR_TSUNAGI_HELPER: 'the helper process that has the capability cannot be used',
+  ERR_TSUNAGI_SURVIVE: 'crash survival was asked for and is not possible here, or not any more',
   ERR_TSUNAGI_ADDON: 'the native addon is missing or does not fit this Node',
 } as const
 

@@ -4,6 +4,8 @@ import type { Socket } from 'node:net'
 export class Holds {
   readonly #counts = new Map<Socket, number>()
   readonly #waiting = new Set<() => void>()
+  /** Told of a connection that is held from now on, or no more. */
+  onChange: ((socket: Socket) => void) | undefined
   /** What nobody releases ends with its connection. */
   readonly #socketOnClose: (this: Socket) => void
 
@@ -27,6 +29,7 @@ export class Holds {
     const before = this.#counts.get(socket) ?? 0
     if (before === 0) socket.once('close', this.#socketOnClose)
     this.#counts.set(socket, before + 1)
+    if (before === 0) this.onChange?.(socket)
     let held = true
     return {
       [Symbol.dispose]: () => {
@@ -39,7 +42,9 @@ export class Holds {
   #release(socket: Socket, left: number): void {
     if (left > 0) return void this.#counts.set(socket, left)
     socket.off('close', this.#socketOnClose)
-    if (this.#counts.delete(socket)) for (const callback of [...this.#waiting]) callback()
+    if (!this.#counts.delete(socket)) return
+    this.onChange?.(socket)
+    for (const callback of [...this.#waiting]) callback()
   }
 
   /** Calls back whenever a connection is held no more; returns how to stop that. */

@@ -25,6 +25,7 @@ import { isClusterWorker, placeOf, programOf, readSlot, type Slot } from './slot
 import type { Flow } from './successor/flow.js'
 import { Predecessors } from './successor/predecessors.js'
 import { Resumption } from './successor/resumption.js'
+import type { Survival } from './survive/survival.js'
 import { handOverWhenDisconnected } from './triggers/disconnect.js'
 import { EarlyReload } from './triggers/early-reload.js'
 import { ExitWish } from './triggers/exit-wish.js'
@@ -68,6 +69,8 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   readonly start: StartCommand
   readonly grace: number
   generation = 1
+  /** Where a server asks that its connections outlive a crash. */
+  survival: Survival | undefined
   /** Whether every server of the process takes part. */
   registered = false
   readonly #listens = new PendingListens()
@@ -202,6 +205,12 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     if (attached.key !== '') this.desk.publish(attached.key)
     if (this.lifecycle.isOwner) this.#publishName()
     this.systemd?.storeListener(attached)
+    if (attached.options.survive && !this.isTrial) this.#survive(attached)
+  }
+
+  #survive(attached: AttachedServer): void {
+    this.survival ??= new (halves().Survival)(this)
+    this.survival.watch(attached)
   }
 
   #publishName(): void {

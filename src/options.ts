@@ -39,9 +39,19 @@ export interface AttachOptions {
    * @default 0
    */
   replay?: number
+  /**
+   * Whether connections outlive a crash of this process (SIGKILL, an OOM kill, an uncaught exception): the listener and a copy of each connection are given to a keeper,
+   * which holds them for `TSUNAGI_HOLD` seconds (5 by default) after that, and the next start goes on with those that are provably at a boundary; the others end. An
+   * HTTP/1.1 connection is between two requests. A raw one is when the last thing that happened to it was that the application wrote, everything that was
+   * read was delivered, `defer` does not hold it, and nothing is carried: so an application that asks for this says that its connections have no other state. One
+   * that can have half a message in its own hands holds the connection with `defer` meanwhile. The end of a hold is a boundary as well. WebSockets are closed with 1012.
+   * `TSUNAGI_SURVIVE=1` asks for every server, `0` for none.
+   * @default false
+   */
+  survive?: boolean
 }
 
-const DEFAULTS: Required<AttachOptions> = { policy: () => 'move', onExit: 'none', repair: 'auto', replay: 0 }
+const DEFAULTS: Required<AttachOptions> = { policy: () => 'move', onExit: 'none', repair: 'auto', replay: 0, survive: false }
 
 /** Applies defaults and rejects what is not an option, naming the nearest one that is. Throws a TypeError ERR_TSUNAGI_OPTION. */
 export function resolveOptions(options: AttachOptions = {}): Required<AttachOptions> {
@@ -69,7 +79,11 @@ export function resolveOptions(options: AttachOptions = {}): Required<AttachOpti
   if (!Number.isSafeInteger(replay) || replay < 0) {
     throw misuse('ERR_TSUNAGI_OPTION', `The option "replay" of attach() is a number of bytes, 0 or more, not ${String(replay)}.`)
   }
-  return { ...DEFAULTS, ...options, replay: replaySetting(process.env) ?? replay }
+  if (options.survive !== undefined && typeof options.survive !== 'boolean') {
+    throw misuse('ERR_TSUNAGI_OPTION', `The option "survive" of attach() is true or false, not ${JSON.stringify(options.survive)}.`)
+  }
+  const survive = surviveSetting(process.env) ?? options.survive ?? false
+  return { ...DEFAULTS, ...options, survive, replay: replaySetting(process.env) ?? replay }
 }
 
 /** `TSUNAGI_REPLAY`, bytes, as 65536, 64kb or 1mb (of 1024); it goes before what servers ask for; `undefined`: not set. */
@@ -81,6 +95,14 @@ export function replaySetting(environment: NodeJS.ProcessEnv): number | undefine
   if (!Number.isSafeInteger(bytes))
     throw misuse('ERR_TSUNAGI_OPTION', `TSUNAGI_REPLAY is a number of bytes, such as 65536 or 1mb, not "${given}".`)
   return bytes
+}
+
+/** `TSUNAGI_SURVIVE`, which goes before what servers ask for; `undefined`: not set. */
+export function surviveSetting(environment: NodeJS.ProcessEnv): boolean | undefined {
+  const given = environment['TSUNAGI_SURVIVE']
+  if (given === undefined || given === '') return undefined
+  if (given !== '0' && given !== '1') throw misuse('ERR_TSUNAGI_OPTION', `TSUNAGI_SURVIVE is 0 or 1, not "${given}".`)
+  return given === '1'
 }
 
 /** `TSUNAGI_ON_EXIT`, which goes before what servers ask for; `undefined`: not set. */

@@ -48,6 +48,7 @@ export class PlainInstallation implements ListenerKeeper {
   #whenListening: (() => void)[] | undefined = []
   readonly #earlyReload = new EarlyReload(this)
   #isReloading = false
+  #saidSurvive = false
 
   constructor(env: Pick<Env, 'log' | 'environment'>) {
     this.env = env
@@ -86,6 +87,12 @@ export class PlainInstallation implements ListenerKeeper {
   waits(): undefined {}
 
   listening(attached: AttachedServer): void {
+    if (attached.options.survive && !this.#saidSurvive) {
+      this.#saidSurvive = true
+      this.env.log(
+        'a crash of this process ends its connections, although survival is asked for: that needs the addon (ERR_TSUNAGI_SURVIVE)',
+      )
+    }
     if (attached.key === '' || attached.isShared) return // a cluster worker's: the primary has the address
     const callbacks = this.#whenListening ?? []
     this.#whenListening = undefined

@@ -10,41 +10,44 @@
 //   OFFERED    has shown the first part to a peer           peer gone: HOLDING; "go": the rest is played, and then PREPARED
 //   PREPARED   the peer has everything                      commit: it goes; peer gone without it: HOLDING. Nothing else counts, no time, no signal
 //
+// A server that asks for crash survival has one while it lives: then FILLED is GUARDING. Copies of its connections come and go (escrow.h); a goodbye, or an end
+// of the channel that is no proven death, lets go of everything without a word; the proven death is HOLDING.
+//
 // What it is told are frames, of which only the lengths matter (src/channel/frame.ts): the first and the second that each side sends.
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
 #include <poll.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "ending.h"
+#include "escrow.h"
+#include "names.h"
 #include "tape.h"
 
 enum { kServer = 3, kNoPeer = -1, kDead = -2 };
 
 // A process that dies closes its descriptors a moment before it counts as dead.
 static const int kDeathMs = 1000;
+// From the first descriptor that it closes to the last, ms.
+static const int kDyingMs = 200;
 // A peer that takes nothing for so long has stopped.
 static const int kStallMs = 10000;
 
 struct Keeper {
   struct Tape tape;
-  int names_fd;   // the unix socket that all names lead to
+  struct Escrow escrow;
+  struct Names names;
   int signals;
   int server;     // -1 once it has gone
   int server_pid; // a pidfd, kDead, or -1: nobody knows
@@ -53,7 +56,6 @@ struct Keeper {
   struct FrameCounter from_peer;
   struct FrameCounter from_server;
   int64_t deadline;
-  ino_t names_inode;
 };
 
 static int64_t Now(void) {
@@ -67,76 +69,16 @@ static int Readable(int fd, int timeout_ms) {
   return poll(&poll_fd, 1, timeout_ms) > 0;
 }
 
-// ---- names
-
-// All names are links to one socket file: renamed into place, so that a name never leads to a socket that does not listen.
-static int PublishNames(struct Keeper* keeper) {
-  const char* private_path = keeper->tape.names;
-  struct sockaddr_un address = {.sun_family = AF_UNIX};
-  if (strlen(private_path) >= sizeof address.sun_path) return -1;
-  strcpy(address.sun_path, private_path);
-  keeper->names_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-  if (keeper->names_fd < 0) return -1;
-  unlink(private_path);
-  umask(0177);
-  if (bind(keeper->names_fd, (struct sockaddr*)&address, sizeof address) != 0 || listen(keeper->names_fd, 16) != 0) return -1;
-  struct stat status;
-  if (lstat(private_path, &status) != 0) return -1;
-  keeper->names_inode = status.st_ino;
-  char link_path[sizeof address.sun_path + 8];
-  int result = 0;
-  for (const char* name = NextName(&keeper->tape, private_path); name; name = NextName(&keeper->tape, name)) {
-    snprintf(link_path, sizeof link_path, "%s.1", private_path);
-    if (link(private_path, link_path) != 0 || rename(link_path, name) != 0) result = -1;
-  }
-  unlink(private_path);
-  return result;
-}
-
-static void RemoveNames(struct Keeper* keeper) {
-  struct stat status;
-  for (const char* name = NextName(&keeper->tape, keeper->tape.names); name; name = NextName(&keeper->tape, name)) {
-    // Somebody else may have put a socket of its own there.
-    if (lstat(name, &status) == 0 && status.st_ino == keeper->names_inode) unlink(name);
-  }
-}
-
 // ---- the end
-
-static void EndConnection(int fd) {
-  // Closing with bytes unread would be a reset.
-  for (int round = 0; round < 16 && recv(fd, NULL, 1 << 20, MSG_TRUNC | MSG_DONTWAIT) > 0; round++) continue;
-  shutdown(fd, SHUT_WR);
-}
-
-static void EndListener(int fd) {
-  struct sockaddr_un address = {0};
-  socklen_t length = sizeof address;
-  int is_unix = getsockname(fd, (struct sockaddr*)&address, &length) == 0 && address.sun_family == AF_UNIX;
-  // Else the path would be in use for ever, by nobody.
-  if (is_unix && length > offsetof(struct sockaddr_un, sun_path) && address.sun_path[0] == '/') unlink(address.sun_path);
-  for (;;) {
-    int accepted = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-    if (accepted < 0) break;
-    EndConnection(accepted);
-    close(accepted);
-  }
-}
 
 // Nobody has come. First the names go and the listeners, so that whoever listens from now on finds the address free.
 static void EndEverything(struct Keeper* keeper) {
-  RemoveNames(keeper);
+  RemoveNames(&keeper->names, &keeper->tape);
   const struct Tape* tape = &keeper->tape;
-  for (int pass = 0; pass < 2; pass++) {
-    for (size_t i = 0; i < tape->fd_count; i++) {
-      int is_listener = 0;
-      socklen_t length = sizeof is_listener;
-      getsockopt(tape->fds[i].fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listener, &length);
-      if (is_listener != (pass == 0)) continue;
-      if (is_listener) EndListener(tape->fds[i].fd);
-      else EndConnection(tape->fds[i].fd);
-      close(tape->fds[i].fd);
-    }
+  for (size_t i = 0; i < tape->fd_count; i++) EndPolitely(tape->fds[i].fd, 1);
+  for (size_t i = 0; i < tape->fd_count; i++) EndPolitely(tape->fds[i].fd, 0);
+  for (size_t i = 0; i < keeper->escrow.room; i++) {
+    if (keeper->escrow.fds[i] >= 0) EndPolitely(keeper->escrow.fds[i], 0);
   }
   _exit(0);
 }
@@ -151,14 +93,8 @@ static void DropPeer(struct Keeper* keeper) {
 }
 
 static void AcceptPeer(struct Keeper* keeper) {
-  int peer = accept4(keeper->names_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  int peer = AcceptOwn(&keeper->names);
   if (peer < 0) return;
-  struct ucred credentials;
-  socklen_t length = sizeof credentials;
-  if (getsockopt(peer, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0 || credentials.uid != geteuid()) {
-    close(peer);
-    return;
-  }
   if (keeper->peer != kNoPeer) {
     SendAll(peer, keeper->tape.busy, keeper->tape.busy_bytes, 0);
     close(peer);
@@ -170,6 +106,12 @@ static void AcceptPeer(struct Keeper* keeper) {
   if (PlayTape(&keeper->tape, peer, 0, keeper->tape.offer_bytes, kStallMs) != 0) DropPeer(keeper);
 }
 
+static int PlayRest(const struct Keeper* keeper) {
+  const struct Tape* tape = &keeper->tape;
+  return tape->is_escrow ? PlayEscrow(&keeper->escrow, tape, keeper->peer, kStallMs)
+                         : PlayTape(tape, keeper->peer, tape->offer_bytes, tape->bytes, kStallMs);
+}
+
 static void ReadPeer(struct Keeper* keeper) {
   for (;;) {
     int frames = CountFrames(&keeper->from_peer, keeper->peer);
@@ -177,11 +119,11 @@ static void ReadPeer(struct Keeper* keeper) {
     if (frames < 0) return DropPeer(keeper);
     if (frames >= 2) {
       // Committed: these are the peer's alone.
-      RemoveNames(keeper);
+      RemoveNames(&keeper->names, &keeper->tape);
       _exit(0);
     }
     if (keeper->prepared || frames < 1) continue;
-    if (PlayTape(&keeper->tape, keeper->peer, keeper->tape.offer_bytes, keeper->tape.bytes, kStallMs) != 0) return DropPeer(keeper);
+    if (PlayRest(keeper) != 0) return DropPeer(keeper);
     keeper->prepared = 1;
   }
 }
@@ -209,7 +151,7 @@ static void Hold(struct Keeper* keeper) {
   for (;;) {
     struct pollfd fds[] = {
         {.fd = keeper->peer, .events = POLLIN},
-        {.fd = keeper->names_fd, .events = POLLIN},
+        {.fd = keeper->names.fd, .events = POLLIN},
         // A peer that has everything may own it already.
         {.fd = keeper->prepared ? -1 : keeper->server, .events = POLLIN},
         {.fd = keeper->prepared ? -1 : keeper->signals, .events = POLLIN},
@@ -224,6 +166,14 @@ static void Hold(struct Keeper* keeper) {
   }
 }
 
+// The server has closed its channel: 0 if that was its death, which leaves nobody else to own them.
+static int AwaitDeath(struct Keeper* keeper) {
+  close(keeper->server);
+  keeper->server = -1;
+  if (keeper->server_pid == kDead) return 0;
+  return keeper->server_pid >= 0 && Readable(keeper->server_pid, kDeathMs) ? 0 : -1;
+}
+
 // From FILLED: commit, or the server's death, which leaves nobody else to own them.
 static int AwaitCommit(struct Keeper* keeper) {
   for (;;) {
@@ -231,10 +181,44 @@ static int AwaitCommit(struct Keeper* keeper) {
     int frames = CountFrames(&keeper->from_server, keeper->server);
     if (frames >= 1) return 0;
     if (frames >= 0 || frames == kNothingYet) continue;
-    close(keeper->server);
-    keeper->server = -1;
-    if (keeper->server_pid == kDead) return 0;
-    return keeper->server_pid >= 0 && Readable(keeper->server_pid, kDeathMs) ? 0 : -1;
+    return AwaitDeath(keeper);
+  }
+}
+
+// It listens elsewhere now.
+static int ReplaceTape(struct Keeper* keeper) {
+  RemoveNames(&keeper->names, &keeper->tape);
+  DropTape(&keeper->tape);
+  return ReadTape(&keeper->tape, kServer, kStallMs) == 0 && PublishNames(&keeper->names, &keeper->tape) == 0 ? 0 : -1;
+}
+
+static void TurnAway(const struct Keeper* keeper) {
+  int peer = AcceptOwn(&keeper->names);
+  if (peer >= 0) close(peer);
+}
+
+// GUARDING, until the server is proven to be dead. A process that comes has found that the server does not answer: then it may be dying, and closes one
+// descriptor after the other. One that is alive all the same has an address that is in use, and nothing is to be had here.
+static int Guard(struct Keeper* keeper) {
+  int64_t answer_at = 0;
+  for (;;) {
+    struct pollfd fds[] = {
+        {.fd = keeper->server, .events = POLLIN},
+        {.fd = answer_at ? -1 : keeper->names.fd, .events = POLLIN},
+        {.fd = keeper->signals, .events = POLLIN},
+    };
+    int64_t left = answer_at - Now();
+    poll(fds, sizeof fds / sizeof *fds, answer_at == 0 ? -1 : left > 0 ? (int)left : 0);
+    if (fds[0].revents) {
+      enum OrderRead order = ReadOrder(&keeper->escrow, keeper->server, kStallMs);
+      if (order == kServerGone) return AwaitDeath(keeper);
+      if (order == kGoodbye || (order == kNewTape && ReplaceTape(keeper) != 0)) return -1;
+    }
+    if (fds[1].revents) answer_at = Now() + kDyingMs;
+    if (fds[2].revents) return -1;
+    if (answer_at == 0 || Now() < answer_at) continue;
+    TurnAway(keeper);
+    answer_at = 0;
   }
 }
 
@@ -272,15 +256,15 @@ static int PidfdOf(int fd) {
 
 int main(void) {
   Detach();
-  struct Keeper keeper = {.server = kServer, .peer = kNoPeer, .names_fd = -1};
+  struct Keeper keeper = {.server = kServer, .peer = kNoPeer, .names = {.fd = -1}};
   keeper.signals = WatchSignals();
   keeper.server_pid = PidfdOf(kServer);
   if (ReadTape(&keeper.tape, kServer, kStallMs) != 0) return 1;
-  int is_found = PublishNames(&keeper) == 0;
+  int is_found = PublishNames(&keeper.names, &keeper.tape) == 0;
   // A server that cannot be told is dead, or about to be: what is waited for next finds out.
   if (is_found) SendAll(kServer, keeper.tape.ack, keeper.tape.ack_bytes, kStallMs);
-  if (!is_found || AwaitCommit(&keeper) != 0) {
-    RemoveNames(&keeper);
+  if (!is_found || (keeper.tape.is_escrow ? Guard(&keeper) : AwaitCommit(&keeper)) != 0) {
+    RemoveNames(&keeper.names, &keeper.tape);
     return 1;
   }
   Hold(&keeper);

@@ -6,8 +6,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
-enum { kMostFds = 253, kMostSentFds = 252 };
+enum { kMostFds = 253 };
 
 // In front of the tape, little-endian, as src/holders/tape.ts writes it.
 struct __attribute__((packed)) Preamble {
@@ -23,6 +24,7 @@ struct __attribute__((packed)) Preamble {
 };
 
 static const uint32_t kMagic = 0x4b4e5354;  // "TSNK"
+static const uint32_t kEscrowMagic = 0x454e5354;  // "TSNE"
 static const uint32_t kVersion = 1;
 
 static int WaitFor(int fd, short events, int timeout_ms) {
@@ -49,8 +51,8 @@ static int KeepFds(struct Tape* tape, uint64_t at, struct msghdr* message) {
       tape->fds[tape->fd_count++] = (struct TapeFd){at, fd};
     }
   }
-  // Some did not fit: this process may open no more.
-  return message->msg_flags & MSG_CTRUNC ? -1 : 0;
+  if (message->msg_flags & MSG_CTRUNC) tape->is_truncated = 1;
+  return 0;
 }
 
 // Descriptors that come with these bytes are kept for that place of the tape.
@@ -73,6 +75,10 @@ static int ReceiveAll(struct Tape* tape, int from, uint8_t* into, uint64_t bytes
   return 0;
 }
 
+int ReceiveWithFds(struct Tape* tape, int from, void* into, uint64_t bytes, int stall_ms) {
+  return ReceiveAll(tape, from, into, bytes, 0, stall_ms);
+}
+
 static void* ReceiveNew(struct Tape* tape, int from, uint64_t bytes, int is_tape, int stall_ms) {
   uint8_t* into = malloc(bytes + 1);
   if (!into || ReceiveAll(tape, from, into, bytes, is_tape, stall_ms) != 0) return NULL;
@@ -83,7 +89,8 @@ static void* ReceiveNew(struct Tape* tape, int from, uint64_t bytes, int is_tape
 int ReadTape(struct Tape* tape, int from, int stall_ms) {
   struct Preamble preamble;
   if (ReceiveAll(tape, from, (uint8_t*)&preamble, sizeof preamble, 0, stall_ms) != 0) return -1;
-  if (preamble.magic != kMagic || preamble.version != kVersion || preamble.offer_bytes > preamble.bytes) return -1;
+  if ((preamble.magic != kMagic && preamble.magic != kEscrowMagic) || preamble.version != kVersion || preamble.offer_bytes > preamble.bytes) return -1;
+  tape->is_escrow = preamble.magic == kEscrowMagic;
   tape->hold_ms = preamble.hold_ms;
   tape->patience_ms = preamble.patience_ms;
   tape->names_bytes = preamble.names_bytes;
@@ -95,7 +102,17 @@ int ReadTape(struct Tape* tape, int from, int stall_ms) {
   tape->ack = tape->names ? ReceiveNew(tape, from, tape->ack_bytes, 0, stall_ms) : NULL;
   tape->busy = tape->ack ? ReceiveNew(tape, from, tape->busy_bytes, 0, stall_ms) : NULL;
   tape->data = tape->busy ? ReceiveNew(tape, from, tape->bytes, 1, stall_ms) : NULL;
-  return tape->data ? 0 : -1;
+  return tape->data && !tape->is_truncated ? 0 : -1;
+}
+
+void DropTape(struct Tape* tape) {
+  for (size_t i = 0; i < tape->fd_count; i++) close(tape->fds[i].fd);
+  free(tape->fds);
+  free(tape->names);
+  free(tape->ack);
+  free(tape->busy);
+  free(tape->data);
+  *tape = (struct Tape){0};
 }
 
 const char* NextName(const struct Tape* tape, const char* name) {
@@ -105,8 +122,7 @@ const char* NextName(const struct Tape* tape, const char* name) {
 
 // ---- playing
 
-// The first byte goes with the descriptors, if there are any.
-static int SendWithFds(int to, const uint8_t* data, uint64_t bytes, const int* fds, size_t count, int stall_ms) {
+int SendWithFds(int to, const uint8_t* data, uint64_t bytes, const int* fds, size_t count, int stall_ms) {
   union {
     struct cmsghdr align;
     char bytes[CMSG_SPACE(kMostSentFds * sizeof(int))];
@@ -162,6 +178,8 @@ int PlayTape(const struct Tape* tape, int to, uint64_t begin, uint64_t end, int 
 static uint32_t LittleEndian(const uint8_t* bytes) {
   return (uint32_t)bytes[0] | (uint32_t)bytes[1] << 8 | (uint32_t)bytes[2] << 16 | (uint32_t)bytes[3] << 24;
 }
+
+size_t FrameBytes(const uint8_t* frame) { return 16 + (size_t)LittleEndian(frame + 4); }
 
 int CountFrames(struct FrameCounter* counter, int from) {
   uint8_t scrap[256];

@@ -9,6 +9,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   InitFdChannel(env, exports);
   InitFds(env, exports);
   InitNotify(env, exports);
+  InitSharedMemory(env, exports);
   InitProcess(env, exports);
   InitWatcher(env, exports);
   InitStreams(env, exports);

@@ -20,6 +20,7 @@ void InitUnixSocket(Napi::Env env, Napi::Object exports);
 void InitFdChannel(Napi::Env env, Napi::Object exports);
 void InitFds(Napi::Env env, Napi::Object exports);
 void InitNotify(Napi::Env env, Napi::Object exports);
+void InitSharedMemory(Napi::Env env, Napi::Object exports);
 void InitProcess(Napi::Env env, Napi::Object exports);
 void InitWatcher(Napi::Env env, Napi::Object exports);
 void InitHttp2(Napi::Env env, Napi::Object exports);

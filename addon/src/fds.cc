@@ -68,6 +68,22 @@ Napi::Value EndConnections(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+// A connection, or a listener, ends although other processes hold it as well.
+Napi::Value ShutDownSockets(const Napi::CallbackInfo& info) {
+  if (!Accept(info, {{"fds", Kind::kFds}})) return {};
+  for (int fd : FdList(info[0])) shutdown(fd, SHUT_RDWR);
+  return info.Env().Undefined();
+}
+
+// @note tcp_disconnect() in net/ipv4/tcp.c: connecting to no address ends a connection by RST, however many descriptors there are; closing does so with the last.
+Napi::Value ResetConnections(const Napi::CallbackInfo& info) {
+  if (!Accept(info, {{"fds", Kind::kFds}})) return {};
+  sockaddr none{};
+  none.sa_family = AF_UNSPEC;
+  for (int fd : FdList(info[0])) connect(fd, &none, sizeof none);
+  return info.Env().Undefined();
+}
+
 // How many descriptors are open, or -1 with errno.
 // @note st_size of /proc/self/fd is that number since Linux 6.2 (proc_fd_getattr in fs/proc/fd.c), and needs no free descriptor.
 long CountOpenFds() {
@@ -114,6 +130,8 @@ void InitFds(Napi::Env env, Napi::Object exports) {
   Export<DuplicateFd>(env, exports, "duplicateFd");
   Export<GrowFdTable>(env, exports, "growFdTable");
   Export<EndConnections>(env, exports, "endConnections");
+  Export<ShutDownSockets>(env, exports, "shutDownSockets");
+  Export<ResetConnections>(env, exports, "resetConnections");
   Export<FdLimits>(env, exports, "fdLimits");
   Export<RaiseFdLimit>(env, exports, "raiseFdLimit");
 }

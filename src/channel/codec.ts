@@ -155,6 +155,7 @@ const SHAPES = {
     leftAt: count,
     connections: connection,
     listeners: list(object({ key: text, path: text, backlog: count }), 10_000),
+    ledger: optional(object({ rowBytes: count, servers: list(text, 10_000) })),
   },
 } satisfies Record<MessageType, Shape>
 

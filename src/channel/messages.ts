@@ -207,6 +207,11 @@ export interface Bequest {
   /** Connections in the record that follows. */
   connections: number
   listeners: { key: string; path: string; backlog: number }[]
+  /**
+   * The process has not left but crashed: no record follows, only descriptors and `left`, and behind those of the listeners comes one of the memory in which
+   * it kept account (survive/ledger.ts). A row has that many bytes, which only ever become more, and names a server by its place in this list of address keys.
+   */
+  ledger?: { rowBytes: number; servers: string[] }
 }
 
 /** Descriptors in one message. @note SCM_MAX_FD is 253 (linux/net/scm.h); HAProxy uses 252 as well. */

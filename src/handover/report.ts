@@ -113,9 +113,11 @@ export function publishReport(report: HandoverReport): void {
 /** The one line for people. */
 export function reportLine(report: HandoverReport): string {
   const what = `${report.moved} connection${report.moved === 1 ? '' : 's'}`
+  // From a holder there is no other process that would serve them on.
+  const fate = report.role === 'successor' && report.holder ? 'ended' : 'drain'
   const others = [
     ...report.later.map(({ reason, connections }) => `${connections} move a little later: ${reason}`),
-    ...report.stayed.map(({ reason, connections }) => `${connections} drain: ${reason}`),
+    ...report.stayed.map(({ reason, connections }) => `${connections} ${fate}: ${reason}`),
   ]
   const frozen = ['freeze', 'snapshot', 'send', 'receive', 'restore', 'commit'].reduce(
     (sum, phase) => sum + (report.phases[phase as Phase] ?? 0),

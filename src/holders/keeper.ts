@@ -8,8 +8,10 @@ import type { Installation } from '../installation.js'
 import { packageRoot } from '../native/binding.js'
 import { holdTime } from '../options.js'
 import { LOOKUP_TIMEOUT, refusedError } from '../successor/lookup.js'
-import type { Bequest, Held, Holder, Opened, Put } from './holder.js'
-import { recordTape, sendTape } from './tape.js'
+import { KeptAfterCrash } from '../survive/kept-after-crash.js'
+import type { Held, Holder, Put } from './holder.js'
+import { KeptByKeeper } from './kept-by-keeper.js'
+import { recordTape, sendTape, type Tape, type TapeSettings } from './tape.js'
 
 /**
  * The keeper: a process of a few hundred kilobytes (addon/keeper) that is started at the leave, from memory, and holds the descriptors and the record for
@@ -20,7 +22,7 @@ export const keeper: Holder = {
   keepsListeners: true,
 
   prepare({ env }) {
-    programs.set(env, readProgram())
+    prepareKeeper(env)
   },
 
   unavailable({ env, systemd }) {
@@ -30,18 +32,14 @@ export const keeper: Holder = {
 
   put(installation, bundle): Put {
     const { env } = installation
-    const program = programs.get(env)
-    if (program === undefined) throw new Error(`${programFile()} is missing`)
-    const holdMs = holdTime(env.environment)
-    const directory = controlDirectory(env.environment)
-    const names = [join(directory, `.${process.pid}.keep`), ...bundle.bequest.listeners.map(({ key }) => keeperPath(directory, key))]
-    const fd = env.native.startKeeper(program)
-    const channel = new Channel(unixTransport(env.native, fd))
+    const settings = keeperSettings(
+      env,
+      'keep',
+      bundle.bequest.listeners.map(({ key }) => key),
+    )
+    const deadline = new Deadline(env.now, PUT_MS + bundle.fds.length * PUT_MS_A_CONNECTION)
+    const { channel } = startKeeper(env, recordTape(bundle, settings), deadline)
     try {
-      const deadline = new Deadline(env.now, PUT_MS + bundle.fds.length * PUT_MS_A_CONNECTION)
-      sendTape(env, fd, recordTape(bundle, { names, holdMs, patienceMs: PATIENCE_MS }), deadline)
-      env.fault('keeper-before-ack')
-      if (channel.expect('ack', deadline.left) === undefined) throw new Error('it has not taken everything in time')
       env.fault('keeper-before-commit')
       channel.send({ type: 'commit' }) // until here it would go without a word
     } catch (error) {
@@ -49,7 +47,7 @@ export const keeper: Holder = {
       throw error
     }
     return {
-      where: `for ${holdMs / 1000} s`,
+      where: `for ${settings.holdMs / 1000} s`,
       discard() {
         try {
           if (!channel.closed) channel.send({ type: 'commit' })
@@ -71,6 +69,35 @@ type Env = Installation['env']
 
 /** Read at start by each process that may need it. */
 const programs = new WeakMap<Env, Uint8Array | undefined>()
+
+/** Reads the program while it is on disk. */
+export function prepareKeeper(env: Env): void {
+  if (!programs.has(env)) programs.set(env, readProgram())
+}
+
+/** Starts a keeper with its tape; returns once it has everything. Throws otherwise, and then there is none. */
+export function startKeeper(env: Env, tape: Tape, deadline: Deadline): { fd: number; channel: Channel } {
+  const program = programs.get(env)
+  if (program === undefined) throw new Error(`${programFile()} is missing`)
+  const fd = env.native.startKeeper(program)
+  const channel = new Channel(unixTransport(env.native, fd))
+  try {
+    sendTape(env, fd, tape, deadline)
+    env.fault('keeper-before-ack')
+    if (channel.expect('ack', deadline.left) === undefined) throw new Error('it has not taken everything in time')
+    return { fd, channel }
+  } catch (error) {
+    channel.close()
+    throw error
+  }
+}
+
+/** For a keeper of these addresses; its private name is told from others of this process by `kind`. */
+export function keeperSettings({ environment }: Env, kind: string, keys: readonly string[]): TapeSettings {
+  const directory = controlDirectory(environment)
+  const names = [join(directory, `.${process.pid}.${kind}`), ...keys.map((key) => keeperPath(directory, key))]
+  return { names, holdMs: holdTime(environment), patienceMs: PATIENCE_MS }
+}
 
 function programFile(): string {
   return join(packageRoot(), 'prebuilds', `linux-${process.arch}`, 'tsunagi-keeper')
@@ -108,10 +135,12 @@ function greet(native: Env['native'], peer: Peer, key: string): Held | undefined
     if (peer.credentials.uid !== (process.geteuid?.() ?? 0)) throw new Error(`it runs as uid ${peer.credentials.uid}`)
     const received = channel.receive(LOOKUP_TIMEOUT)
     if (received?.message.type === 'refused') throw refusedError(received.message.code, received.message.reason, key)
-    if (received?.message.type !== 'bequest' || received.fds.length !== received.message.listeners.length) {
+    const ledgers = received?.message.type === 'bequest' && received.message.ledger !== undefined ? 1 : 0
+    if (received?.message.type !== 'bequest' || received.fds.length !== received.message.listeners.length + ledgers) {
       channel.closeFds(received?.fds ?? [])
       throw new Error(`it ${received ? `sent "${received.message.type}"` : `said nothing within ${LOOKUP_TIMEOUT} ms`}`)
     }
+    if (ledgers > 0) return new KeptAfterCrash(native, peer, received.message, received.fds)
     return new KeptByKeeper(native, peer, received.message, received.fds)
   } catch (error) {
     channel.close()
@@ -122,70 +151,8 @@ function greet(native: Env['native'], peer: Peer, key: string): Held | undefined
   }
 }
 
-class KeptByKeeper implements Held {
-  readonly holder = 'keeper'
-  readonly bequest: Bequest
-  readonly #native: Env['native']
-  readonly #peer: Peer
-  readonly #listeners: Map<string, number>
-
-  constructor(native: Env['native'], peer: Peer, bequest: Bequest, fds: readonly number[]) {
-    this.bequest = bequest
-    this.#native = native
-    this.#peer = peer
-    this.#listeners = new Map(bequest.listeners.map(({ key }, index) => [key, fds[index] as number]))
-  }
-
-  takeListener(key: string): number | undefined {
-    const fd = this.#listeners.get(key)
-    this.#listeners.delete(key)
-    return fd
-  }
-
-  open(): Opened {
-    const { channel } = this.#peer
-    const fds: number[] = []
-    try {
-      channel.send({ type: 'go' })
-      for (;;) {
-        const received = channel.receive(OPEN_MS)
-        if (received === undefined) throw new Error(`the keeper sent nothing for ${OPEN_MS} ms`)
-        const { message, segments } = received
-        fds.push(...received.fds)
-        if (message.type === 'fds') continue
-        if (message.type !== 'transfer' || message.count !== fds.length) throw new Error('the keeper has something else')
-        return { record: message, segments, fds, failed: new Map(), sameSockets: true }
-      }
-    } catch (error) {
-      channel.closeFds(fds)
-      throw error
-    }
-  }
-
-  /** A keeper that has played everything waits for this word, or for the end of this process, and for nothing else: one that is gone was killed. */
-  commit(): void {
-    try {
-      this.#peer.channel.send({ type: 'commit' }, { timeoutMs: -1 })
-    } catch (error) {
-      if (!['EPIPE', 'ECONNRESET'].includes((error as { code?: string }).code ?? '')) throw error
-    }
-  }
-
-  resumed(): void {
-    this.close()
-  }
-
-  close(): void {
-    this.#native.closeFds(Int32Array.from(this.#listeners.values()))
-    this.#listeners.clear()
-    this.#peer.channel.close()
-    this.#peer.closePidfd()
-  }
-}
-
 /** PM2 kills 1.6 s after it has asked. 9,000 connections take 0.6 s on two cores that are busy with other things; whoever gives up loses them all. */
 const PUT_MS = 1_000
 const PUT_MS_A_CONNECTION = 0.2
 /** How long a process that has found the keeper may take to boot, ms; the hold time counts for nobody. */
 const PATIENCE_MS = 60_000
-const OPEN_MS = 10_000

@@ -5,13 +5,13 @@ import type { Env } from '../env.js'
 import { TsunagiError } from '../errors.js'
 import type { Deadline } from '../handover/deadline.js'
 import { whileTooManyInFlight } from '../predecessor/send.js'
-import type { Bundle } from './holder.js'
+import type { Bequest, Bundle } from './holder.js'
 
 /**
  * What a keeper is given, which knows nothing of messages: a preamble with what it has to know, the frames that it shall play to the next process, and the
  * frames that it shall answer with.
  *
- *   "TSNK" | version | hold ms | patience ms | bytes of names, ack, busy, offer u32 | bytes of the tape u64 | names | ack | busy | tape
+ *   "TSNK" or, in escrow, "TSNE" | version | hold ms | patience ms | bytes of names, ack, busy, offer u32 | bytes of the tape u64 | names | ack | busy | tape
  *   tape:  bequest with the listeners (the offer) | fds … | transfer
  *
  * @note addon/keeper/tape.c reads it.
@@ -21,10 +21,14 @@ export interface Tape {
   readonly frames: readonly { readonly chunks: readonly Uint8Array[]; readonly fds: readonly number[] }[]
 }
 
-export function recordTape(
-  { bequest, listeners, record, segments, fds }: Bundle,
-  { names, holdMs, patienceMs }: { names: readonly string[]; holdMs: number; patienceMs: number },
-): Tape {
+/** Paths, of which the first is private; how long it holds, and waits for somebody who has come, ms. */
+export interface TapeSettings {
+  readonly names: readonly string[]
+  readonly holdMs: number
+  readonly patienceMs: number
+}
+
+export function recordTape({ bequest, listeners, record, segments, fds }: Bundle, settings: TapeSettings): Tape {
   if (listeners.length > MAX_FDS_PER_MESSAGE)
     throw new TsunagiError(
       'ERR_TSUNAGI_FD_LIMIT',
@@ -38,13 +42,24 @@ export function recordTape(
   }
   rest.push(frame(record, segments))
   const frames = [offer, ...rest]
+  return tapeOf(MAGIC, frames, settings)
+}
+
+/** For a keeper that is there while the server lives: its connections follow as orders (survive/escrow.ts), and what it plays them with are two frames. */
+export function escrowTape(bequest: Bequest, fds: readonly number[], settings: TapeSettings): Tape {
+  // The keeper puts the true number into the frame's head and into its last byte, which msgpack has for numbers from 128 on.
+  const batch = encodeFrame(encode({ type: 'fds', count: MAX_FDS_PER_MESSAGE }, [], Array(MAX_FDS_PER_MESSAGE).fill(-1)))
+  return tapeOf(ESCROW_MAGIC, [frame(bequest, [], fds), { chunks: batch, fds: [] }, frame({ type: 'left' })], settings)
+}
+
+function tapeOf(magic: number, frames: Tape['frames'], { names, holdMs, patienceMs }: TapeSettings): Tape {
   const texts = Buffer.from(names.map((name) => `${name}\0`).join(''))
   const ack = Buffer.concat(frame({ type: 'ack', refused: [] }).chunks)
   const busy = Buffer.concat(
     frame({ type: 'refused', code: 'ERR_TSUNAGI_BUSY', reason: 'another process is taking over what is held there' }).chunks,
   )
   const head = Buffer.alloc(HEAD_BYTES)
-  const numbers = [MAGIC, VERSION, holdMs, patienceMs, texts.length, ack.length, busy.length, bytesOf([offer])]
+  const numbers = [magic, VERSION, holdMs, patienceMs, texts.length, ack.length, busy.length, bytesOf(frames.slice(0, 1))]
   for (const [i, number] of numbers.entries()) head.writeUInt32LE(number, 4 * i)
   head.writeBigUInt64LE(BigInt(bytesOf(frames)), 4 * numbers.length)
   return { preamble: Buffer.concat([head, texts, ack, busy]), frames }
@@ -67,5 +82,6 @@ function bytesOf(frames: Tape['frames']): number {
 }
 
 const MAGIC = 0x4b4e5354
+const ESCROW_MAGIC = 0x454e5354
 const VERSION = 1
 const HEAD_BYTES = 40

@@ -57,6 +57,10 @@ export interface Native extends RepairNative, PacketHoldNative {
   growFdTable(count: number): void
   /** Ends TCP connections as politely as the kernel can: what nobody has read is thrown away, since closing with it would be a reset, then FIN. The fds stay open. */
   endConnections(fds: Int32Array): void
+  /** shutdown(2) in both directions: the connection, or the listener, is over although other processes have descriptors of it. Never throws. */
+  shutDownSockets(fds: Int32Array): void
+  /** Ends connections by RST, although other processes have descriptors of them. Never throws. */
+  resetConnections(fds: Int32Array): void
   /** Soft and hard RLIMIT_NOFILE and how many descriptors are open now. */
   fdLimits(): { soft: number; hard: number; open: number }
   /** Sets the soft RLIMIT_NOFILE to the hard one. */
@@ -68,6 +72,11 @@ export interface Native extends RepairNative, PacketHoldNative {
   notify(path: string, text: string, fds: Int32Array): void
   /** A memory file that holds `content` and can never be changed. */
   sealedMemory(content: Uint8Array): number
+
+  // --- memory that outlives this process (addon/src/shared_memory.cc)
+
+  /** A memory file of that many bytes, all zero, and its content: what is written there, whoever has the descriptor reads, also when this process is dead. */
+  sharedMemory(bytes: number): { fd: number; memory: ArrayBuffer }
 
   // --- processes (addon/src/process.cc)
 
@@ -187,10 +196,13 @@ export const NATIVE_NAMES = [
   'duplicateFd',
   'growFdTable',
   'endConnections',
+  'shutDownSockets',
+  'resetConnections',
   'fdLimits',
   'raiseFdLimit',
   'notify',
   'sealedMemory',
+  'sharedMemory',
   'reap',
   'execute',
   'watch',

@@ -32,6 +32,7 @@ export function handOver(installation: Installation, transaction: Transaction): 
   const handed = untilCommit(installation, transaction, timer)
   try {
     installation.env.fault('predecessor-after-commit')
+    installation.survival?.letGo() // or closing our descriptors would end what is the successor's
     const released = release(installation, handed, transaction.sinkFor)
     timer.end('commit')
     return { ...released, base: transaction.base, phases: timer.phases }

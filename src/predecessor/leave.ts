@@ -37,6 +37,7 @@ export function leave(installation: Installation, wishes: ReadonlyMap<AttachedSe
     env.fault('predecessor-before-freeze')
     const frozen = freezeServers(installation, wishes)
     if (frozen.listeners.length === 0) return undefined
+    installation.survival?.letGo() // its copies would keep open what the holder closes
     timer.end(phase)
     phase = 'snapshot'
     const taken = snapshotMovable(installation, frozen)
@@ -48,12 +49,14 @@ export function leave(installation: Installation, wishes: ReadonlyMap<AttachedSe
     const put = putIntoFirst(installation, onExit, bundle(installation, frozen, taken)) // the commit point: before it nothing has changed, after it nothing is undone
     if (put === undefined) {
       env.native.closeFds(Int32Array.from([...copies.listeners, ...copies.connections.values()]))
+      installation.survival?.begin()
       return undefined
     }
     env.fault('predecessor-after-put')
     timer.end(phase)
     return goSilent(installation, { frozen, snapshot: taken, kept: NONE_KEPT, copies }, put, timer)
   } catch (error) {
+    installation.survival?.begin()
     env.log(`the connections were not left to the next start, and drain: in phase ${phase}, ${(error as Error).message}`)
     return undefined
   }

@@ -165,6 +165,7 @@ export function takeBack(installation: Installation, released: Released, started
     const socket = released.connections.get(index)?.socket
     if (socket && !started.has(index)) resumeTimeout(socket, full, remaining)
   }
+  installation.survival?.begin()
 }
 
 const NOTHING: Account = { consumed: 0, produced: 0 }

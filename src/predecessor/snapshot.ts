@@ -172,7 +172,8 @@ function snapshotWriteQueues(native: Native, fds: Int32Array, indexes: readonly 
   return new Map(indexes.map((index, i) => [index, queues[i] as Uint8Array]))
 }
 
-function flagsOf(socket: Socket): number {
+/** CONNECTION_FLAG bits. */
+export function flagsOf(socket: Socket): number {
   const { noDelay, keepAlive } = optionsOf(socket)
   let flags = 0
   if (socket.allowHalfOpen) flags |= CONNECTION_FLAG.allowHalfOpen

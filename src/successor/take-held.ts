@@ -109,7 +109,7 @@ function report(installation: Installation, { held, claimed }: HeldSession, open
   const { bequest, holder } = held
   const tally = new Tally()
   tally.move('', restored.connections.length)
-  for (const reason of [...opened.failed.values(), ...restored.refused.values()]) tally.stay(reason)
+  for (const reason of restored.refused.values()) tally.stay(reason)
   tally.bytes(bytesOf(restored, 'unread'), bytesOf(restored, 'unsent'), opened.record.graph.length)
   tally.time(timer.phases)
   const made: HandoverReport = {

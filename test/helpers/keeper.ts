@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { loadBinding } from '../../src/native/binding.js'
@@ -21,6 +21,17 @@ export function pidOfKeeper(directory: string): number {
   } finally {
     native.closeFds(Int32Array.of(fd))
   }
+}
+
+/** Resolves once it holds as many descriptors of TCP connections and listeners as that. */
+export async function untilHolding(pid: number, sockets: number): Promise<void> {
+  while (socketsOf(pid) < sockets) await delay(5)
+}
+
+/** Its channel to the server and the socket of its names are sockets as well. */
+function socketsOf(pid: number): number {
+  const targets = readdirSync(`/proc/${pid}/fd`).map((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`))
+  return targets.filter((target) => target.startsWith('socket:')).length - 2
 }
 
 export function nameOf(pid: number): string {

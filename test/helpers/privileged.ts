@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { describe, it } from 'vitest'
+import { memoryLimits } from './memory-limit.js'
 
 /**
  * What a test may need beyond an ordinary user's rights. Each is found out by doing it, not by looking at the uid: root in a container
@@ -97,6 +98,8 @@ const attempts = {
   'systemd-257': () => unpacked(257),
   /** CAP_NET_ADMIN in the network namespace the tests run in. */
   'net-admin': (): Probe => attempt('python3', '-c', ENTER_REPAIR_MODE),
+  /** A group of processes with a memory limit: root, and a cgroup tree that may be written to. */
+  'memory-limit': memoryLimits,
 }
 
 const probes = new Map<Privilege, Probe>()

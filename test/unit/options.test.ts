@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { gracePeriod, handoverMode, repairWish, replaySetting, resolveOptions } from '../../src/options.js'
+import { gracePeriod, handoverMode, repairWish, replaySetting, resolveOptions, surviveSetting } from '../../src/options.js'
 
 const refusal = (message: RegExp) =>
   expect.objectContaining({ name: 'TypeError', code: 'ERR_TSUNAGI_OPTION', message: expect.stringMatching(message) })
@@ -17,7 +17,7 @@ describe('the options of attach()', () => {
 
   it('do not include others, and the message says which there are', () => {
     expect(() => resolveOptions({ polcy: () => 'move' } as never)).toThrow(
-      refusal(/^attach\(\) has no option "polcy"; it knows: policy, onExit, repair, replay\.$/),
+      refusal(/^attach\(\) has no option "polcy"; it knows: policy, onExit, repair, replay, survive\.$/),
     )
   })
 
@@ -39,6 +39,19 @@ describe('repair', () => {
   it('is refused where it is anything else', () => {
     expect(() => resolveOptions({ repair: 'on' } as never)).toThrow(refusal(/"repair" of attach\(\) is 'auto' or 'off', not "on"/))
     expect(() => repairWish({ TSUNAGI_REPAIR: 'on' })).toThrow(refusal(/^TSUNAGI_REPAIR is auto or off, not "on"\.$/))
+  })
+})
+
+describe('survive', () => {
+  it('is off unless it is said', () => {
+    expect([resolveOptions().survive, resolveOptions({ survive: true }).survive]).toEqual([false, true])
+    expect([surviveSetting({}), surviveSetting({ TSUNAGI_SURVIVE: '' })]).toEqual([undefined, undefined])
+    expect([surviveSetting({ TSUNAGI_SURVIVE: '1' }), surviveSetting({ TSUNAGI_SURVIVE: '0' })]).toEqual([true, false])
+  })
+
+  it('is refused where it is anything else', () => {
+    expect(() => resolveOptions({ survive: 1 } as never)).toThrow(refusal(/"survive" of attach\(\) is true or false, not 1/))
+    expect(() => surviveSetting({ TSUNAGI_SURVIVE: 'yes' })).toThrow(refusal(/^TSUNAGI_SURVIVE is 0 or 1, not "yes"\.$/))
   })
 })
 
