@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
-import type { SocketWitness } from '../native/net-internals.js'
+import type { SocketWitness } from '../native/net-internals/surviving.js'
 
 /** Whoever looks after guarded connections. */
 interface Keeper {
