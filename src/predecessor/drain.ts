@@ -19,12 +19,15 @@ export class Drain {
   readonly #left = new Set<Socket>()
   readonly #isMoreToCome: () => boolean
   readonly #onEmpty: () => void
+  readonly #giveUpWaiting: () => boolean
   #hasTold = false
 
-  constructor(installation: Draining, isMoreToCome: () => boolean, onEmpty: () => void) {
+  /** `giveUpWaiting`: nothing moves any more; whether something waited for that, which drains instead. */
+  constructor(installation: Draining, isMoreToCome: () => boolean, onEmpty: () => void, giveUpWaiting = () => false) {
     this.#installation = installation
     this.#isMoreToCome = isMoreToCome
     this.#onEmpty = onEmpty
+    this.#giveUpWaiting = giveUpWaiting
   }
 
   /** Connections that stay for good. */
@@ -66,7 +69,12 @@ export class Drain {
     this.#onEmpty()
   }
 
-  /** The grace period is over. */
+  /** The grace period is over. Whoever was to move had its requests wait for that: they are answered first. Whether there are such, who need a moment. */
+  serveWaiting(): boolean {
+    return this.#giveUpWaiting()
+  }
+
+  /** The grace period is over, and so is that moment. */
   endAll(): void {
     for (const socket of this.#left) endPolitely(socket)
   }

@@ -124,8 +124,8 @@ export class Settlement {
     setTimeout(this.#continue, ms)
   }
 
-  /** A later batch has failed, or the successor is gone: what is left stays here. */
-  giveUpRest({ message }: Error): void {
+  /** A later batch has failed, the successor is gone, or the grace period is over: what is left stays here. Whether there is something. */
+  giveUpRest({ message }: Error): boolean {
     const rest = [...this.#due.splice(0), ...this.#offered, ...this.#stragglers.giveUp()]
     this.#offered = new Set()
     this.#stopKeepingAlive()
@@ -135,6 +135,7 @@ export class Settlement {
       this.#drain?.add(rest)
     }
     this.#publish()
+    return rest.length > 0
   }
 
   // ---- the end
@@ -163,6 +164,7 @@ export class Settlement {
       () => {
         for (const { server } of installation.servers) server.emit('drained')
       },
+      () => this.giveUpRest(new Error('the grace period is over.')),
     )
     installation.desk.succeeded(this.#report)
     installation.leave(this.#drain, this.#peer.credentials.pid, () => this.#sayLeft())
@@ -246,7 +248,7 @@ export class Settlement {
     const handed = this.#handed
     this.#handed = undefined // before the channel closes, which calls back here where there are no pidfds
     this.#peer.channel.close()
-    if (handed === undefined) return this.giveUpRest(new Error('the successor has died.'))
+    if (handed === undefined) return void this.giveUpRest(new Error('the successor has died.'))
     this.#stopKeepingAlive()
     const { desk, timers, env } = this.#installation
     takeBack(this.#installation, handed, this.#started)
@@ -262,7 +264,7 @@ export class Settlement {
     )
     env.log(error.message)
     this.#installation.emitFailure(error)
-    if (this.retired) return this.giveUpRest(error)
+    if (this.retired) return void this.giveUpRest(error)
     this.moved = 0
     timers.unmute()
     desk.republish()

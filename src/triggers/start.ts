@@ -18,6 +18,11 @@ export function leaveAfterStart({ env, grace, gate }: Leaving, drain: Drain, say
   function leave(): void {
     if (leaving) return
     leaving = true
+    if (drain.serveWaiting()) setTimeout(end, LAST_ANSWERS_MS).unref()
+    else end()
+  }
+
+  function end(): void {
     drain.endAll()
     // A moment for what end() has queued; a peer that does not read gets no more.
     setTimeout(() => {
@@ -33,4 +38,6 @@ interface Leaving {
   readonly gate: SignalGate
 }
 
+/** For requests that have waited for a move that does not come. */
+export const LAST_ANSWERS_MS = 1_000
 const LAST_WORDS_MS = 250

@@ -2,6 +2,7 @@ import type { Env } from '../env.js'
 import type { Drain } from '../predecessor/drain.js'
 import type { Slot } from '../slot.js'
 import type { SignalGate } from './signals.js'
+import { LAST_ANSWERS_MS } from './start.js'
 
 /**
  * A cluster worker has handed over to the one in its slot: it waits for its supervisor's signal or message, since one that exits by itself is
@@ -12,8 +13,8 @@ export function leaveAsWorker({ env, grace, gate, slot }: Leaving, drain: Drain,
   process.once('beforeExit', sayLeft)
   const graceMs = setTimeout(() => {
     if (drain.left > 0) env.log(`the grace period of ${grace / 1000} s is over: ${drain.left} connections are ended`)
-    drain.endAll()
-    if (!process.connected) exit()
+    if (drain.serveWaiting()) setTimeout(end, LAST_ANSWERS_MS).unref()
+    else end()
   }, grace).unref()
   gate.leaveBy(() => {
     process.channel?.unref() // else the connection to the supervisor would keep this process alive
@@ -21,7 +22,13 @@ export function leaveAsWorker({ env, grace, gate, slot }: Leaving, drain: Drain,
     setTimeout(exit, slot?.killTimeout === undefined ? grace : endBefore(slot.killTimeout)).unref()
   })
 
+  function end(): void {
+    drain.endAll()
+    if (!process.connected) exit()
+  }
+
   function exit(): void {
+    drain.serveWaiting()
     drain.endAll()
     // A moment for what end() has queued; a peer that does not read gets no more.
     setTimeout(() => {

@@ -50,6 +50,26 @@ describe('an attached http.Server', () => {
     expect((await predecessor.exited).code).toBe(0)
   })
 
+  it('answers when it is told to end what has waited for a successor that does not come for it', async () => {
+    const line = await Line.start('http.mjs')
+    const predecessor = line.current
+    const client = await Client.connect(line.port)
+    client.send(asking('/slow'))
+    await predecessor.until('busy')
+    const successor = line.launch({ env: { TSUNAGI_FAULT: 'successor-before-receive=stop@2' } })
+    await successor.until('serving')
+    predecessor.tell('release')
+    await successor.untilStopped()
+    client.send(asking('/'))
+    expect((await head(client)).lines).toContain('Connection: keep-alive')
+    await client.expect(String(predecessor.pid))
+    predecessor.kill('SIGTERM') // as the end of the grace period
+    expect((await head(client)).lines).toContain('Connection: close')
+    await client.expect(String(predecessor.pid))
+    await client.expectEnd()
+    expect((await predecessor.exited).code).toBe(0)
+  })
+
   it('reads an upload to its end whose reading had stopped when the successor came', async () => {
     const line = await Line.start('http.mjs')
     const predecessor = line.current

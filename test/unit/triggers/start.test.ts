@@ -57,7 +57,7 @@ describe('a predecessor that was replaced by a start', () => {
 
 function leave(left = 1) {
   const [gate, log, sayLeft] = [new SignalGate(), vi.fn(), vi.fn()]
-  const drain = { left, endAll: vi.fn() }
+  const drain = { left, endAll: vi.fn(), serveWaiting: () => false }
   leaveAfterStart({ env: { log }, grace: GRACE, gate } as never, drain as unknown as Drain, sayLeft)
   return { gate, log, sayLeft, drain }
 }
