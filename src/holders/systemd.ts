@@ -26,9 +26,8 @@ export const systemdStore: Holder = {
     const [near, far] = native.socketPair()
     const memory = native.sealedMemory(memoryOf({ bequest, record, segments }))
     try {
-      for (let at = 0; at < fds.length; at += MAX_FDS_PER_MESSAGE)
-        native.sendMessage(near, [MARK], fds.subarray(at, at + MAX_FDS_PER_MESSAGE), PUT_MS)
-      for (const attached of servers) systemd.storeListener(attached)
+      for (let at = 0; at < fds.length; at += MAX_FDS_PER_MESSAGE) queue(native, near, fds.subarray(at, at + MAX_FDS_PER_MESSAGE))
+      for (const attached of servers) systemd.storeListenerOrThrow(attached)
       systemd.storeOrThrow(RECORD, memory)
       systemd.storeOrThrow(CONNECTIONS, far)
       native.closeFds(Int32Array.of(far))
@@ -54,6 +53,16 @@ export const systemdStore: Holder = {
     const held = new HeldBySystemd(installation, systemd)
     return held.bequest.listeners.some((listener) => listener.key === key) ? held : undefined
   },
+}
+
+/** @note unix(7): a user without CAP_SYS_RESOURCE may have no more descriptors in queues, of all its processes, than one of them may open. */
+function queue(native: Installation['env']['native'], near: number, fds: Int32Array): void {
+  try {
+    native.sendMessage(near, [MARK], fds, PUT_MS)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ETOOMANYREFS') throw error
+    throw new Error(`processes of uid ${process.geteuid?.()} have too many descriptors under way (ETOOMANYREFS): raise LimitNOFILE=`)
+  }
 }
 
 function drop(systemd: Systemd): void {

@@ -56,10 +56,10 @@ export class Systemd {
   }
 
   /** The same on the event loop, which it holds meanwhile. */
-  barrier(): Promise<void> {
+  async barrier(): Promise<void> {
     const { native } = this.#installation.env
     const near = this.#sendBarrier()
-    return new Promise((resolve) => {
+    await new Promise<void>((resolve) => {
       const watcher = native.watch(near, () => {
         watcher.close()
         native.closeFds(Int32Array.of(near))
@@ -94,7 +94,7 @@ export class Systemd {
       this.remove(name)
       installation.env.native.closeFds(Int32Array.of(fd))
     }
-    await this.#findStore()
+    await this.#findStore().catch(({ message }: Error) => installation.env.log(`systemd's descriptor store is not used: ${message}`))
   }
 
   /** From the process that serves alone: one that boots beside it would hide that it hangs. */
@@ -136,7 +136,7 @@ export class Systemd {
   handOver(successor: number): void {
     if (!isInSameGroup(successor)) return // started by hand: it is no part of the service
     this.notify([`MAINPID=${successor}`, 'READY=1'])
-    void this.barrier()
+    this.barrier().catch((error: Error) => this.#installation.env.log(`systemd was not asked whether it knows of it: ${error.message}`))
   }
 
   // ---- the store
@@ -157,11 +157,20 @@ export class Systemd {
     this.#stored.delete(name)
   }
 
-  /** What is stored stays open though this process closes it: a listener that the application closes is taken out. */
+  /** One that cannot be stored now, such as by ETOOMANYREFS, may be when this process leaves. */
   storeListener(attached: AttachedServer): void {
-    const { key, server } = attached
+    if (!this.hasStore) return
+    try {
+      this.storeListenerOrThrow(attached)
+    } catch (error) {
+      this.#installation.env.log(`${attached.key} is not in systemd's descriptor store: ${(error as Error).message}`)
+    }
+  }
+
+  /** What is stored stays open though this process closes it: a listener that the application closes is taken out. */
+  storeListenerOrThrow({ key, server }: AttachedServer): void {
     const fd = serverFdOf(server)
-    if (!this.hasStore || key === '' || fd < 0 || this.#stored.has(listenerName(key))) return
+    if (key === '' || fd < 0 || this.#stored.has(listenerName(key))) return
     this.storeOrThrow(listenerName(key), fd)
     server.once('close', () => {
       if (this.#installation.lifecycle.isOwner) this.remove(listenerName(key))
@@ -173,8 +182,14 @@ export class Systemd {
     const { env } = this.#installation
     if (this.places !== undefined) return this.#useStore(this.places > 0)
     const [near, far] = env.native.socketPair()
-    this.notifyOrThrow(['FDSTORE=1', `FDNAME=${OURS}try`, 'FDPOLL=0'], [far])
-    env.native.closeFds(Int32Array.of(far))
+    try {
+      this.notifyOrThrow(['FDSTORE=1', `FDNAME=${OURS}try`, 'FDPOLL=0'], [far])
+    } catch (error) {
+      env.native.closeFds(Int32Array.of(near))
+      throw error
+    } finally {
+      env.native.closeFds(Int32Array.of(far))
+    }
     await this.barrier()
     this.#useStore(env.native.pollReadable(Int32Array.of(near), 0).length === 0)
     // A version that closes what it does not take a little later is one that would have told.

@@ -152,3 +152,33 @@ describeSystemd(254, 'a service with Type=notify-reload', (usr) => {
     expect(fleet.broken).toEqual([])
   })
 })
+
+describeSystemd(254, 'a service with FileDescriptorStorePreserve=yes', (usr) => {
+  it('keeps its connections while it is stopped: they go on when it is started', async () => {
+    const service = await Service.start({ usr, store: 16, more: 'FileDescriptorStorePreserve=yes' })
+    await service.box.install('default.target.d/app.conf', '[Unit]\nWants=app.service') // as if enabled: systemd forgets what nothing refers to
+    const fleet = await Fleet.connect({ raw: service.port, clients: { raw: 10 } })
+    await service.untilStoring()
+    for (let stop = 1; stop <= 2; stop++) {
+      expect(await service.box.systemctl('stop', 'app')).toMatchObject({ code: 0 })
+      expect(await service.box.show('app', 'SubState')).toBe('dead-resources-pinned')
+      const late = Fleet.connect({ raw: service.port, clients: { raw: 1 } }) // waits in the backlog
+      expect(await service.box.systemctl('start', 'app')).toMatchObject({ code: 0 })
+      await fleet.settle()
+      expect((await late).broken).toEqual([])
+      await service.untilStoring()
+    }
+    expect(fleet.broken).toEqual([])
+    await service.untilSaid(/took 1[0-2] connections over from the systemd/)
+  })
+
+  it('ends them where systemd is told to let go', async () => {
+    const service = await Service.start({ usr, store: 16, more: 'FileDescriptorStorePreserve=yes' })
+    await service.box.install('default.target.d/app.conf', '[Unit]\nWants=app.service')
+    const fleet = await Fleet.connect({ raw: service.port, clients: { raw: 3 } })
+    await service.untilStoring()
+    await service.box.systemctl('stop', 'app')
+    await service.box.install('default.target.d/app.conf', '')
+    await until(async () => fleet.broken.length === 3)
+  })
+})
