@@ -131,7 +131,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     this.#attached.set(attached.server, attached)
     const unwrap = wrapListen(attached, this, listen2)
     this.exit.watch(attached)
-    const unattend = attend(attached, () => this.protocols.prepare())
+    const unattend = attend(attached, this.carried, () => this.protocols.prepare())
     return () => {
       unwrap()
       unattend()

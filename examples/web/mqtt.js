@@ -1,7 +1,7 @@
 /**
  * An MQTT broker of aedes, over TCP and over WebSockets. It knows nothing of tsunagi: TSUNAGI_MOVE=all node --import tsunagi/register
- * examples/web/mqtt.js, and the same again elsewhere. PORT, WS_PORT and HOST say where it listens. Its listeners move; its clients are served until
- * the grace period is over, and connect again with their session.
+ * examples/web/mqtt.js, and the same again elsewhere. PORT, WS_PORT and HOST say where it listens. Its clients stay connected: their sessions move, and
+ * so does what the broker has in memory.
  */
 import { createServer as createHttpServer } from 'node:http'
 import { createServer } from 'node:net'

@@ -10,15 +10,16 @@ import { judge } from './judge.js'
  * Calls `freeze` from a fresh macrotask, with what undoes the quiet if the handover is given up.
  */
 export function quiesce(installation: Installation, freeze: (thaw: () => void) => void): void {
-  const { carried, flow, holds, servers, finder, env } = installation
+  const { carried, flow, holds, servers, finder, env, protocols } = installation
   flow.finish() // what came a moment ago from a predecessor of our own
-  const isNeeded = holds.size > 0 && carried.hasServerState([...servers].map(({ server }) => server))
-  if (!isNeeded) return void setImmediate(() => freeze(() => {}))
+  const isAwaited = holds.size > 0 && carried.hasServerState([...servers].map(({ server }) => server))
+  if (!isAwaited && !protocols.areTogether()) return void setImmediate(() => freeze(() => {}))
   const sockets = [...finder.find(servers).values()].flat()
   env.native.stopReading(Int32Array.from(sockets.map(fdOf).filter((fd) => fd >= 0)))
   const thaw = () => {
     for (const socket of sockets) if (!socket.destroyed) resumeReading(socket)
   }
+  if (!isAwaited) return protocols.rest(() => freeze(thaw))
   const timer = setTimeout(proceed, QUIESCE_MS)
   const stop = holds.onRelease(() => {
     if (holds.size === 0) proceed()
@@ -27,7 +28,7 @@ export function quiesce(installation: Installation, freeze: (thaw: () => void) =
   function proceed(): void {
     clearTimeout(timer)
     stop()
-    setImmediate(() => freeze(thaw))
+    protocols.rest(() => freeze(thaw))
   }
 }
 
@@ -42,7 +43,7 @@ export function quiesceAll(installation: Installation, servers: ReadonlySet<Atta
   const found = [...finder.find(servers)].flatMap(([attached, sockets]) => sockets.map((socket) => ({ attached, socket })))
   const busy = new Set(found.filter(isInTheMiddle))
   const opaque = found.filter(({ attached, socket }) => protocols.of(socket, attached)?.kind !== undefined).map(({ socket }) => socket)
-  if (busy.size === 0 && opaque.length === 0) return freeze(() => {})
+  if (busy.size === 0 && opaque.length === 0 && !protocols.areTogether()) return freeze(() => {})
   const idle = found.filter((connection) => !busy.has(connection)).map(({ socket }) => socket)
   env.native.stopReading(Int32Array.from(idle.map(fdOf).filter((fd) => fd >= 0)))
   const end = env.now() + QUIESCE_MS
@@ -56,9 +57,11 @@ export function quiesceAll(installation: Installation, servers: ReadonlySet<Atta
     written = writtenNow
     if ((busy.size > 0 || (opaque.length > 0 && now - quietSince < QUIET_MS)) && now < end) return
     clearInterval(timer)
-    freeze(() => {
+    const thaw = () => {
       for (const socket of idle) if (!socket.destroyed) resumeReading(socket)
-    })
+    }
+    if (protocols.areTogether()) protocols.rest(() => freeze(thaw))
+    else freeze(thaw)
   }, LOOK_MS)
 
   function isInTheMiddle({ attached, socket }: { attached: AttachedServer; socket: Socket }): boolean {

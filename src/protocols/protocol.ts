@@ -40,6 +40,8 @@ export interface Protocol {
   drain(socket: Socket): void
   /** Whether the application has shown that it knows of handovers, by other means than `carry` and `isResumed` on the socket. */
   hasAsked?(socket: Socket): boolean
+  /** What its connections pass on to each other within this process, which has to arrive before any of them moves. */
+  readonly together?: Together
   /** What goes along besides what every socket has. Nothing is changed. */
   snapshot(socket: Socket): ProtocolSnapshot | undefined
   /** After the commit, when the socket is silent already: `late` takes what the application goes on doing to this connection, in this protocol's terms. */
@@ -53,6 +55,12 @@ export interface Protocol {
   adopt(arrival: Arrival, state: unknown): void
   /** Applies what the predecessor's application still did, in order. */
   late(socket: Socket, late: LateAct): void
+}
+
+export interface Together {
+  isInUse(): boolean
+  /** Reading has been stopped. Calls back from a fresh macrotask, once all has arrived or it takes too long. */
+  rest(onRest: () => void): void
 }
 
 /** Why a connection cannot move; `passes` where that ends by itself, and `watch` says so. */

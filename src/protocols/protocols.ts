@@ -1,9 +1,9 @@
 import type { Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
 import type { Native } from '../native/native.js'
-import { mqtt } from './dialects/mqtt.js'
 import { http } from './http.js'
 import { http2 } from './http2.js'
+import { mqtt } from './mqtt/mqtt.js'
 import type { Protocol } from './protocol.js'
 import { raw } from './raw.js'
 import { sse } from './sse.js'
@@ -39,6 +39,18 @@ export class Protocols {
   /** Whose connection this is now; `undefined` for one that nothing here understands: it drains. */
   of(socket: Socket, attached: AttachedServer | undefined): Protocol | undefined {
     return this.#all.find((protocol) => protocol.knows(socket, attached))
+  }
+
+  /** Whether connections pass something on to each other by what this library knows, and so have to come to rest together. */
+  areTogether(): boolean {
+    return this.#all.some(({ together }) => together?.isInUse())
+  }
+
+  /** They come to rest: nothing is read from them any more. Calls back from a fresh macrotask. */
+  rest(onRest: () => void): void {
+    const together = this.#all.map((protocol) => protocol.together).find((one) => one?.isInUse())
+    if (together) together.rest(onRest)
+    else setImmediate(onRest)
   }
 
   named(name: string): Protocol | undefined {

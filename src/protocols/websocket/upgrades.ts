@@ -5,6 +5,7 @@
 import type { IncomingMessage } from 'node:http'
 import type { Server, Socket } from 'node:net'
 import { noteConversation } from '../dialects/graphql-conversation.js'
+import { followWebSocket } from '../mqtt/follow.js'
 import { override } from '../override.js'
 import { type RequestHead, requestOf } from '../request-head.js'
 import { prepareInflating } from './inflating.js'
@@ -46,6 +47,7 @@ function noteUpgrade(request: IncomingMessage, socket: Socket): void {
     const deflate = deflateOf(ws)
     if (deflate) prepareInflating(deflate)
     noteConversation(ws)
+    followWebSocket(ws)
   })
 }
 

@@ -3,8 +3,8 @@ import type { AttachedServer } from '../../attached-server.js'
 import type { Env } from '../../env.js'
 import type { Resumption } from '../../successor/resumption.js'
 import { GraphqlWsDialect } from '../dialects/graphql-ws.js'
-import { mqttDialect } from '../dialects/mqtt.js'
 import { YWebSocketDialect } from '../dialects/y-websocket.js'
+import { mqttDialect } from '../mqtt/mqtt-dialect.js'
 import { obstacleOfSocket } from '../plain-tcp.js'
 import {
   type Arrival,
