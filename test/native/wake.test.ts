@@ -17,8 +17,8 @@ describePrivileged('net-namespace', 'kickPeers', () => {
         const record = tools.dump(it.fd)
         native.closeFds(Int32Array.of(it.fd))
         it.client.write('x')
-        // It repeats after about 0.2, 0.4, 0.8 and 1.6 s more: the last wait has begun when the timer was doubled three times.
-        await until(() => Number(/backoff:(\d+)/.exec(tools.shell(`ss -tinH dport = :${it.port}`))?.[1] ?? 0) >= 3, 'the third repetition')
+        // It repeats after about 0.2, 0.4, 0.8, 1.6 and 3.2 s more: the last wait has begun when the timer was doubled four times.
+        await until(() => Number(/backoff:(\d+)/.exec(tools.shell(`ss -tinH dport = :${it.port}`))?.[1] ?? 0) >= 4, 'the fourth repetition')
         const restored = tools.restore(record, true)
         native.holdRelease(ports, new Uint8Array(0))
         native.leaveRepair(Int32Array.of(restored.fd), Int32Array.of(1), true)
@@ -31,7 +31,7 @@ describePrivileged('net-namespace', 'kickPeers', () => {
       { family },
     )
     expect(waited.kicks).toBe(4)
-    expect(waited.ms).toBeLessThan(700)
+    expect(waited.ms).toBeLessThan(1_500)
   })
 })
 

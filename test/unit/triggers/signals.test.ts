@@ -15,6 +15,7 @@ beforeEach(() => {
 })
 
 afterEach(() => {
+  vi.useRealTimers()
   process.emit = emit // a gate that stays closed, as after a handover, is of one test only
   for (const [signal, listeners] of runners) {
     process.removeAllListeners(signal)
@@ -54,19 +55,22 @@ describe.each(SIGNALS)('%s of the system', (signal) => {
   })
 
   it('is given to the application before a supervisor would kill it', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout'] })
     const [gate, listener] = [new SignalGate(20), listenerOf(signal)]
     gate.close()
     await send(signal)
     expect(listener).not.toHaveBeenCalled()
-    await vi.waitFor(() => expect(listener).toHaveBeenCalledOnce())
+    vi.advanceTimersByTime(20)
+    expect(listener).toHaveBeenCalledOnce()
   })
 
   it('is held all the same where the application does not listen: the supervisor may as well kill it', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout'] })
     const [gate, onLeave] = [new SignalGate(200), vi.fn()]
     gate.close()
     await send(signal)
     const kill = vi.spyOn(process, 'kill').mockReturnValue(true)
-    await new Promise((resolve) => setTimeout(resolve, 300))
+    vi.advanceTimersByTime(300)
     gate.leaveBy(onLeave)
     expect(onLeave).toHaveBeenCalledOnce()
     expect(kill).not.toHaveBeenCalled()
