@@ -18,6 +18,7 @@ export const ERROR_CODES = {
   ERR_TSUNAGI_LOOKUP: 'the process that holds the address did not answer',
   ERR_TSUNAGI_BUSY: 'another handover of the same predecessor is under way',
   ERR_TSUNAGI_ROLLING_STATE: 'a rolling handover was asked for, and server-wide state is carried',
+  ERR_TSUNAGI_CANARY: 'the new version was not well while it was watched with a few connections',
   ERR_TSUNAGI_HEALTH: 'the new version did not answer its health check',
   ERR_TSUNAGI_RELOAD: 'the new version that a reload started did not take over',
   ERR_TSUNAGI_REFUSED: 'the predecessor refused the handover',

@@ -23,6 +23,8 @@ import { attend } from './protocols/attend.js'
 import type { Protocols } from './protocols/protocols.js'
 import { isClusterWorker, placeOf, programOf, readSlot, type Slot } from './slot.js'
 import type { Flow } from './successor/flow.js'
+import type { LeftoverListeners } from './successor/leftover-listeners.js'
+import type { Lent } from './successor/on-trial.js'
 import { Predecessors } from './successor/predecessors.js'
 import { Resumption } from './successor/resumption.js'
 import type { Survival } from './survive/survival.js'
@@ -59,6 +61,8 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   readonly datagrams = new Datagrams(this)
   readonly desk = new Desk(this)
   readonly predecessors = new Predecessors(this)
+  /** Of a predecessor found by its name; most have none. */
+  leftovers: LeftoverListeners | undefined
   readonly exit: ExitWish
   readonly slot: Slot | undefined
   /** Where the next version finds this process even if it listens elsewhere. */
@@ -71,6 +75,8 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   generation = 1
   /** Where a server asks that its connections outlive a crash. */
   survival: Survival | undefined
+  /** What this process, as a successor on trial, gives back. */
+  lent: Lent | undefined
   /** Whether every server of the process takes part. */
   registered = false
   readonly #listens = new PendingListens()
@@ -286,7 +292,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   async reload(options: ReloadOptions): Promise<HandoverReport> {
     if (isClusterWorker()) throw halves().failure('this process is a cluster worker, which is replaced by its primary')
     if (this.#isComingToServe) await this.#earlyReload.untilServing(options.timeout)
-    if (this.#supervised && !this.#supervised.isAlone) return this.#supervised.reload(options.timeout)
+    if (this.#supervised && !this.#supervised.isAlone) return this.#supervised.reload(options)
     if (this.systemd) return this.systemd.reload(options)
     // The end of process 1 would be the end of its container.
     const inPlace = process.pid === 1 || this.env.environment['TSUNAGI_RELOAD'] === 'in-place'
@@ -300,6 +306,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
 
   /** Ends this process once it has nothing left to do. */
   leave(drain: Drain, successor: number, sayLeft: () => void): void {
+    if (this.lent) return halves().leaveAfterTrial(this, this.lent, drain, sayLeft)
     this.systemd?.handOver(successor)
     if (this.slot) leaveAsWorker(this, drain, sayLeft)
     else leaveAfterStart(this, drain, sayLeft)

@@ -77,6 +77,10 @@ function listenOrInherit(attached: AttachedServer, keeper: ListenerKeeper, wante
   try {
     attached.listensOn(resolvedAddress(attempt, wanted), wanted.backlog)
     const inherited = keeper.inherit(attached)
+    // Whoever held it may have given it up just now.
+    const again = inherited === undefined ? bindAndListen(wanted) : undefined
+    if (again?.handle && again.error === 0) return listenOnFree(attached, keeper, wanted, again.handle, () => proceed(again))
+    again?.handle?.close()
     const kind = isPath(wanted) ? pipeConstructor() : tcpConstructor()
     const given = inherited === undefined ? keeper.activated?.(attached) : undefined
     if (given !== undefined) {

@@ -158,7 +158,7 @@ export function gracePeriod(environment: NodeJS.ProcessEnv): number {
   return seconds(environment, 'TSUNAGI_GRACE', 30_000)
 }
 
-function seconds(environment: NodeJS.ProcessEnv, name: string, ms: number): number {
+export function seconds(environment: NodeJS.ProcessEnv, name: string, ms: number): number {
   const given = environment[name]
   if (given === undefined || given === '') return ms
   const number = Number(given)

@@ -131,6 +131,7 @@ export class PlainInstallation implements ListenerKeeper {
   async reload(options: ReloadOptions): Promise<HandoverReport> {
     if (this.#whenListening === undefined) await this.#earlyReload.untilServing(options.timeout)
     if (!this.lifecycle.isOwner) throw failure(NOT_SERVING)
+    if (options.canary !== undefined) throw failure('connections cannot move without the native addon, a canary least of all')
     if (this.#isReloading) throw new TsunagiError('ERR_TSUNAGI_BUSY', 'A reload is under way already.', { serving: true })
     const listeners = [...this.servers].filter(({ key, isShared, server }) => key !== '' && !isShared && serverFdOf(server) >= 0)
     const onPath = listeners.find(({ path }) => path !== '')

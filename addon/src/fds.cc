@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -9,6 +10,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
+#include <iterator>
 #include <limits>
 #include <memory>
 
@@ -38,6 +41,27 @@ Napi::Value DuplicateFd(const Napi::CallbackInfo& info) {
   int fd = fcntl(info[0].As<Napi::Number>(), F_DUPFD_CLOEXEC, 0);
   if (fd == -1) return ThrowErrno(info.Env(), errno, "fcntl");
   return Napi::Number::New(info.Env(), fd);
+}
+
+// From here on no client begins a handshake on this listener: a filter of the socket drops what has SYN and not ACK. Handshakes under way are
+// finished, and the backlog is left alone. Needs no privilege.
+// @note socket(7) SO_ATTACH_FILTER. net/ipv4/tcp_ipv4.c tcp_v4_rcv() (Linux 6.18) filters with the data at the TCP header, for a listener too.
+Napi::Value DropSyns(const Napi::CallbackInfo& info) {
+  if (!Accept(info, {{"fd", Kind::kFd}})) return {};
+  constexpr uint32_t kFlagsAt = 13;
+  constexpr uint32_t kSyn = 0x02;
+  constexpr uint32_t kSynAck = 0x12;
+  sock_filter code[] = {
+      BPF_STMT(BPF_LD | BPF_B | BPF_ABS, kFlagsAt),
+      BPF_STMT(BPF_ALU | BPF_AND | BPF_K, kSynAck),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kSyn, 0, 1),
+      BPF_STMT(BPF_RET | BPF_K, 0),
+      BPF_STMT(BPF_RET | BPF_K, std::numeric_limits<uint32_t>::max()),
+  };
+  sock_fprog program{static_cast<unsigned short>(std::size(code)), code};
+  if (setsockopt(info[0].As<Napi::Number>(), SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) == -1)
+    return ThrowErrno(info.Env(), errno, "setsockopt");
+  return info.Env().Undefined();
 }
 
 // Putting a descriptor at the highest wanted number for a moment makes the kernel allocate the table.
@@ -128,6 +152,7 @@ Napi::Value RaiseFdLimit(const Napi::CallbackInfo& info) {
 void InitFds(Napi::Env env, Napi::Object exports) {
   Export<CloseFds>(env, exports, "closeFds");
   Export<DuplicateFd>(env, exports, "duplicateFd");
+  Export<DropSyns>(env, exports, "dropSyns");
   Export<GrowFdTable>(env, exports, "growFdTable");
   Export<EndConnections>(env, exports, "endConnections");
   Export<ShutDownSockets>(env, exports, "shutDownSockets");

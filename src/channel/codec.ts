@@ -81,6 +81,7 @@ const object =
   (value, frame) =>
     isObject(value) && Object.keys(shape).every((field) => shape[field]?.(value[field], frame))
 
+const canary: Shape = { connections: count, watch: count }
 const NO_FRAME: Frame = { payload: new Uint8Array(), segments: [], fds: [] }
 
 const SHAPES = {
@@ -93,8 +94,9 @@ const SHAPES = {
     claimed: list(text, 10_000),
     states: list(object({ scope: text, name: text, version: integer, migrates: flag }), 10_000),
     mode: oneOf('auto', 'atomic', 'rolling'),
+    canary: optional(object(canary)),
   },
-  prepare: { connections: connection, bytes: count },
+  prepare: { connections: connection, bytes: count, watch: optional(count) },
   go: {},
   fds: { count },
   transfer: {
@@ -136,8 +138,10 @@ const SHAPES = {
     moving: list(tuple(text, count), 10_000),
     staying: list(tuple(text, count), 10_000),
   },
-  come: { address: text },
-  reload: { timeout: count, env: oneOf('current', 'fresh') },
+  come: { address: text, reason: optional(text) },
+  well: {},
+  gone: { connections: list(count) },
+  reload: { timeout: count, env: oneOf('current', 'fresh'), canary: optional(object(canary)) },
   save: {},
   saved: { file: text, connections: count, ending: list(tuple(text, count), 10_000) },
   reloaded: {

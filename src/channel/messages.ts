@@ -21,6 +21,11 @@ import type { Come, Inquiry, Reload, Reloaded, Save, Saved, Status } from './too
  *         ◀────────────────────────── prepare   again, as often as there are connections to follow
  *         ◀────────────────────────── left      the predecessor has drained
  *
+ *   Where `ready` asks for a canary, the first `prepare` says for how long it is watched, and the predecessor serves on after `resumed`:
+ *   well … gone ────────────────────▶           it lives; which of those connections have ended
+ *   ready ──────────────────────────▶           it is well: now the listeners and the rest, as ever
+ *   come ───────────────────────────▶           or it is not: the predecessor says hello to it, and takes them back as its successor would
+ *
  *   anybody of the same user          a process that serves
  *   inquiry ────────────────────────▶
  *         ◀────────────────────────── status    what it is, what would move, what would drain and why
@@ -61,6 +66,8 @@ export type Message =
   | Saved
   | Bequest
   | Come
+  | Well
+  | Gone
 
 export type MessageType = Message['type']
 export type MessageOf<T extends MessageType> = Extract<Message, { type: T }>
@@ -122,6 +129,16 @@ export interface Ready {
   claimed: string[]
   states: StateDefinition[]
   mode: HandoverMode
+  /** What it wishes; absent from a version that knows nothing of it. */
+  canary?: Canary
+}
+
+/** A first transaction of a few connections without the listeners, which the predecessor gets back if the successor is not well in the time after it. */
+export interface Canary {
+  /** At most; 0: none. */
+  connections: number
+  /** Milliseconds for which it is watched. */
+  watch: number
 }
 
 /** One transaction for all connections, or the listeners with a few first and the rest in batches; 'auto': by number and bytes pending. */
@@ -132,6 +149,8 @@ export interface Prepare {
   type: 'prepare'
   connections: number
   bytes: number
+  /** This is the canary, watched for as many milliseconds. */
+  watch?: number
 }
 
 export interface Go {
@@ -189,6 +208,17 @@ export interface Late {
 
 export interface Left {
   type: 'left'
+}
+
+/** While a canary is watched. */
+export interface Well {
+  type: 'well'
+}
+
+/** Connections of the canary that have ended in the successor: the predecessor's reference would keep them open. */
+export interface Gone {
+  type: 'gone'
+  connections: number[]
 }
 
 /**

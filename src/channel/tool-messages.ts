@@ -1,4 +1,5 @@
 /** What the `tsunagi` command and cluster workers ask a process that serves (see messages.ts for the order). */
+import type { Canary } from './messages.js'
 
 /** From `tsunagi status`: a process that wants to know, and takes nothing over. */
 export interface Inquiry {
@@ -26,10 +27,12 @@ export interface Status {
   staying: [string, number][]
 }
 
-/** From a cluster worker that is disconnected: where it is to be found. */
+/** From a cluster worker that is disconnected, or a successor that gives its canary back: where it is to be found. */
 export interface Come {
   type: 'come'
   address: string
+  /** Why the canary has failed. */
+  reason?: string
 }
 
 /** From `tsunagi reload`. */
@@ -39,6 +42,7 @@ export interface Reload {
   timeout: number
   /** Its environment: as the process has it now, or as it was started with. */
   env: 'current' | 'fresh'
+  canary?: Canary
 }
 
 export interface Reloaded {

@@ -1,6 +1,7 @@
 import type { Received } from '../channel/codec.js'
+import type { Canary } from '../channel/messages.js'
 import { chooseServers, WHICH } from './choose-server.js'
-import { type Command, EXIT, milliseconds, UsageError } from './command.js'
+import { type Call, type Command, EXIT, milliseconds, text, UsageError } from './command.js'
 import { close, type FoundServer } from './find-servers.js'
 
 export const reload: Command = {
@@ -10,22 +11,35 @@ export const reload: Command = {
   options: {
     ...WHICH,
     timeout: { type: 'string', value: 'SECONDS', says: 'that the new version may take until it serves (60)' },
+    canary: { type: 'string', value: 'K', says: 'lends the new version K connections first, and watches it before it gets the rest' },
+    watch: { type: 'string', value: 'SECONDS', says: 'that it is watched with them (10)' },
     fresh: { type: 'boolean', says: 'gives it the environment that the running one was started with, not the one it has now' },
   },
   run(call) {
     const timeout = milliseconds(call, 'timeout', 60_000)
+    const canary = canaryOf(call)
     const servers = chooseServers(call)
     try {
       const [server, another] = servers
       if (server === undefined) throw new Error('no such server runs.')
       if (another) throw new UsageError(`Which one? Give an address, --pid or --name; running are:\n${servers.map(listed).join('\n')}`)
-      server.peer.channel.send({ type: 'reload', timeout, env: call.options['fresh'] ? 'fresh' : 'current' })
-      const received = server.peer.channel.receive(timeout + PATIENCE_MS)
+      server.peer.channel.send({ type: 'reload', timeout, env: call.options['fresh'] ? 'fresh' : 'current', ...(canary && { canary }) })
+      const received = server.peer.channel.receive(canary ? -1 : timeout + PATIENCE_MS) // whoever is watched may take its time to give back
       return say(call.output, server, received)
     } finally {
       for (const server of servers) close(server)
     }
   },
+}
+
+function canaryOf(call: Call): Canary | undefined {
+  const given = text(call, 'canary')
+  const watch = milliseconds(call, 'watch', 10_000)
+  if (given === undefined) return undefined
+  const connections = Number(given)
+  if (!Number.isSafeInteger(connections) || connections < 1)
+    throw new UsageError(`--canary is a number of connections, 1 or more, not "${given}".`)
+  return { connections, watch: Math.round(watch) }
 }
 
 function say({ out, err }: { out(text: string): void; err(text: string): void }, { status }: FoundServer, received?: Received): number {

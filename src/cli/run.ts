@@ -1,5 +1,6 @@
 import { constants } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { canaryWish } from '../canary.js'
 import { loadBinding } from '../native/binding.js'
 import type { Ending } from '../supervisor/generation.js'
 import { reapOrphans } from '../supervisor/reap-orphans.js'
@@ -22,6 +23,12 @@ export const run: Command = {
       value: 'PATH',
       says: 'asks every new version for this path before it takes over, such as /healthz (TSUNAGI_HEALTH)',
     },
+    canary: {
+      type: 'string',
+      value: 'K',
+      says: 'lends every new version K connections first, and watches it before it gets the rest (TSUNAGI_CANARY)',
+    },
+    'canary-watch': { type: 'string', value: 'SECONDS', says: 'that it is watched with them (TSUNAGI_WATCH, 10)' },
     name: { type: 'string', value: 'NAME', says: 'sets TSUNAGI_NAME: versions on other ports are found by it' },
   },
   async run(call) {
@@ -34,7 +41,7 @@ export const run: Command = {
       {
         args: ['--require', fileURLToPath(new URL('register.cjs', import.meta.url)), ...call.arguments],
         cwd: shownWorkingDirectory(),
-        environment: { ...process.env, ...setting('TSUNAGI_NAME', text(call, 'name')), ...setting('TSUNAGI_HEALTH', health(call)) },
+        environment: { ...process.env, ...settings(call) },
       },
       {
         restart: call.options['restart'] === true,
@@ -54,6 +61,22 @@ export const run: Command = {
     }
     return endAs(await supervisor.finished)
   },
+}
+
+/** What every new version finds in its environment. */
+function settings(call: Call): NodeJS.ProcessEnv {
+  const all = {
+    ...setting('TSUNAGI_NAME', text(call, 'name')),
+    ...setting('TSUNAGI_HEALTH', health(call)),
+    ...setting('TSUNAGI_CANARY', text(call, 'canary')),
+    ...setting('TSUNAGI_WATCH', text(call, 'canary-watch')),
+  }
+  try {
+    canaryWish(all)
+  } catch (error) {
+    throw new UsageError((error as Error).message)
+  }
+  return all
 }
 
 function health(call: Call): string | undefined {

@@ -53,6 +53,8 @@ export interface Native extends RepairNative, PacketHoldNative {
   closeFds(fds: Int32Array): number
   /** F_DUPFD_CLOEXEC. */
   duplicateFd(fd: number): number
+  /** No client begins a handshake on this TCP listener any more; those under way are finished. */
+  dropSyns(fd: number): void
   /** Grows this process's fd table to hold at least `count` descriptors now, so that no later recvmsg waits for the kernel's RCU grace period. Caps silently at the soft RLIMIT_NOFILE. */
   growFdTable(count: number): void
   /** Ends TCP connections as politely as the kernel can: what nobody has read is thrown away, since closing with it would be a reset, then FIN. The fds stay open. */
@@ -194,6 +196,7 @@ export const NATIVE_NAMES = [
   'pollReadable',
   'closeFds',
   'duplicateFd',
+  'dropSyns',
   'growFdTable',
   'endConnections',
   'shutDownSockets',

@@ -23,7 +23,11 @@ export function answer(installation: Installation, { channel, credentials }: Pee
     return
   }
   installation
-    .reload({ env: asked.env, timeout: asked.timeout })
+    .reload({
+      env: asked.env,
+      timeout: asked.timeout,
+      ...(asked.canary && { canary: asked.canary.connections, watch: asked.canary.watch }),
+    })
     .then(
       ({ successor, generation, moved, stayed, later }) =>
         send({ type: 'reloaded', successor, generation, moved, staying: stayed.map(inPairs), later: later.map(inPairs) }),

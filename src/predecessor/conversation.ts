@@ -1,5 +1,5 @@
 import type { Received } from '../channel/codec.js'
-import type { Message, MessageOf } from '../channel/messages.js'
+import type { Canary, Message, MessageOf } from '../channel/messages.js'
 import type { Peer } from '../channel/peer.js'
 import { TsunagiError } from '../errors.js'
 import type { Installation } from '../installation.js'
@@ -23,6 +23,8 @@ export class Conversation {
   #claimed = new Set<string>()
   #whyUnmigratable: WhyUnmigratable = () => undefined
   #welcomed = false
+  /** What whoever has started this successor wishes. */
+  #canary: Canary | undefined
   #attempts = 0
   /** What the next `go` starts; there until its block begins, since the successor waits for nothing else meanwhile. */
   #scope: Scope | undefined
@@ -73,7 +75,12 @@ export class Conversation {
       case 'reload':
       case 'save':
         return answer(this.#installation, this.#peer, message)
+      case 'well':
+        return this.#settlement.well()
+      case 'gone':
+        return this.#settlement.gone(message.connections)
       case 'come':
+        if (this.#settlement.isLending) return this.#settlement.fetchBack(message)
         return come(this.#installation, this.#peer, message)
       case 'nack':
         return this.#refusedBySuccessor(message)
@@ -87,10 +94,12 @@ export class Conversation {
   }
 
   #welcome(hello: MessageOf<'hello'>): void {
+    if (this.#peer.credentials.uid === process.geteuid?.()) this.#installation.leftovers?.giveUp(hello.address)
     const offered = this.#offerAt(hello.address)
     const refusal = refusalOfHello(this.#installation, this.#peer.credentials, hello, offered !== undefined)
     if (refusal) return this.#refuse(refusal)
     this.#welcomed = true
+    this.#canary = this.#installation.desk.canaryFor(hello.token)
     this.#installation.desk.serve(this)
     this.#claimed.add(hello.address)
     const { generation } = this.#installation
@@ -108,10 +117,15 @@ export class Conversation {
   }
 
   #offer(address: string): void {
+    const lent = this.#welcomed ? this.#installation.lent?.serverAt(address) : undefined
+    if (lent) {
+      this.#claimed.add(lent.key)
+      return this.#send({ type: 'listener', address: lent.key, found: true })
+    }
     const named = this.#welcomed ? serverInPlace(this.#installation.name, this.#installation.servers, address) : undefined
     if (named) {
       this.#claimed.add(named.key)
-      return this.#send({ type: 'listener', address: named.key, found: true })
+      return this.#send({ type: 'listener', address: named.key, found: true }, this.#offerAt(named.key))
     }
     const isShared = this.#installation.serverAt(address)?.isShared === true
     const fds = !this.#welcomed ? undefined : isShared ? [] : this.#offerAt(address)
@@ -121,8 +135,8 @@ export class Conversation {
 
   /** What somebody who asks for this address gets: a listener or a UDP socket, or for a name or the slot of a cluster worker nothing but a welcome. */
   #offerAt(address: string): number[] | undefined {
-    const { place, name, datagrams } = this.#installation
-    if (address === place || address === name) return []
+    const { place, name, datagrams, lent } = this.#installation
+    if (address === place || address === name || address === lent?.key) return []
     const attached = this.#installation.serverAt(address)
     const fd = !attached ? datagrams.fdAt(address) : attached.isShared ? -1 : serverFdOf(attached.server)
     return fd < 0 ? undefined : [fd]
@@ -132,12 +146,15 @@ export class Conversation {
     if (!this.#welcomed)
       throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', 'The successor sent "ready" before "hello".', { phase: 'negotiate' })
     this.#claimed = new Set(ready.claimed.filter((key) => this.#claimed.has(key)))
-    const refusal = refusalOfStates(this.#installation, ready)
+    const canary = this.#settlement.isLending ? undefined : wishedFor(this.#canary ?? ready.canary)
+    const refusal = refusalOfStates(this.#installation, ready, canary !== undefined)
+    // One that has a canary gives it back.
+    if (refusal && this.#settlement.isLending) return this.#send({ type: 'abort', ...refusal, again: false })
     if (refusal) return this.#refuse(refusal)
-    const selection = this.#settlement.firstScope(ready.mode)
+    const selection = canary ? this.#settlement.canaryScope(this.#claimed, canary) : this.#settlement.firstScope(ready.mode)
     this.#whyUnmigratable = whyUnmigratable(ready.states)
     void rehearse(this.#installation, { ...selection, claimed: this.#claimed, whyUnmigratable: this.#whyUnmigratable }).then(() => {
-      if (!this.#peer.channel.closed) this.#prepare(selection)
+      if (!this.#peer.channel.closed) this.#prepare(selection, canary?.watch)
     })
   }
 
@@ -147,11 +164,11 @@ export class Conversation {
     if (next) this.#prepare(next)
   }
 
-  #prepare(selection: Pick<Scope, 'only' | 'limit' | 'more'>): void {
+  #prepare(selection: Pick<Scope, 'only' | 'limit' | 'more'>, watch?: number): void {
     const { finder, servers } = this.#installation
     this.#scope = { ...selection, claimed: this.#claimed, whyUnmigratable: this.#whyUnmigratable }
     const candidates = selection.only?.size ?? [...finder.find(servers).values()].reduce((sum, { length }) => sum + length, 0)
-    this.#send({ type: 'prepare', connections: Math.min(candidates, selection.limit), bytes: 0 })
+    this.#send({ type: 'prepare', connections: Math.min(candidates, selection.limit), bytes: 0, ...(watch !== undefined && { watch }) })
   }
 
   /** The successor sits in its receive loop. A fresh macrotask, so that no promise of the application is half way. */
@@ -201,12 +218,13 @@ export class Conversation {
    */
   #abort(error: TsunagiError): void {
     const { channel } = this.#peer
-    const isFirst = !this.#settlement.hasCommitted
+    const isFirst = !this.#settlement.retired
     const again = ++this.#attempts < (isFirst ? MAX_ATTEMPTS : MAX_LATER_ATTEMPTS) && isTransient(error.cause)
     const code = (error.cause as { code?: string } | undefined)?.code ?? error.code
     try {
       if (!channel.closed) channel.send({ type: 'abort', code, reason: error.message, again }, { timeoutMs: ABORT_TIMEOUT })
-      if (!channel.closed && (again || !isFirst)) this.#listen()
+      // A successor with a canary gives it back.
+      if (!channel.closed && (again || !isFirst || this.#settlement.isLending)) this.#listen()
       else channel.close(error)
     } catch {
       channel.close(error) // it does not read any more, or has died; what it has is incomplete or was not acked
@@ -233,6 +251,10 @@ export class Conversation {
     this.#installation.desk.dismiss(this, reason)
     this.#peer.closePidfd()
   }
+}
+
+function wishedFor(canary: Canary | undefined): Canary | undefined {
+  return canary && canary.connections > 0 ? canary : undefined
 }
 
 /** The answer to a `go` for what has been given up meanwhile. */

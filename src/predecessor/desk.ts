@@ -1,4 +1,5 @@
 import { ControlSocket } from '../channel/control-socket.js'
+import type { Canary } from '../channel/messages.js'
 import type { Peer } from '../channel/peer.js'
 import { controlDirectory, controlSocketPath } from '../channel/rendezvous.js'
 import { Reserve } from '../channel/reserve.js'
@@ -11,6 +12,8 @@ import type { Conversation } from './conversation.js'
 export interface SuccessorWatcher {
   /** What the successor will say in its hello. */
   readonly token: string
+  /** What whoever has asked for the reload wishes; goes before what the new version does. */
+  readonly canary?: Canary | undefined
   succeeded(report: HandoverReport): void
   failed(error: Error): void
 }
@@ -47,6 +50,12 @@ export class Desk {
     )
     this.#sockets.set(key, socket)
     this.reserve.keep()
+  }
+
+  /** The inverse, for one address. */
+  unpublish(key: string): void {
+    this.#sockets.get(key)?.close()
+    this.#sockets.delete(key)
   }
 
   hasPublished(key: string): boolean {
@@ -92,6 +101,11 @@ export class Desk {
   /** Whether a process with this token was started by us, and may take over although it is our child. */
   expects(token: string): boolean {
     return token !== '' && token === this.#watcher?.token
+  }
+
+  /** What the reload that has started the process with this token wishes. */
+  canaryFor(token: string): Canary | undefined {
+    return this.expects(token) ? this.#watcher?.canary : undefined
   }
 
   get isWatched(): boolean {

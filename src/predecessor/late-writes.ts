@@ -16,6 +16,8 @@ export class LateWrites {
   readonly #channel: Channel
   readonly #isRepeating: () => boolean
   #waiting: LateWrite[] | undefined
+  /** Connections that the successor was given something for. */
+  readonly written = new Set<number>()
 
   constructor(env: Env, channel: Channel, isRepeating: () => boolean) {
     this.#env = env
@@ -54,6 +56,7 @@ export class LateWrites {
 
   #forward({ index, kind, data, detail }: LateWrite): void {
     if (this.#channel.closed) return // the successor has gone, and the connection with it
+    this.written.add(index)
     try {
       this.#channel.send({ type: 'late', connection: index, kind, detail }, { segments: data.length > 0 ? [data] : [] })
     } catch (error) {

@@ -13,7 +13,7 @@ export interface Refusal {
 
 /** Everything that is checked before a first byte of ours goes to another process. `isHere`: whether what it asks for is ours. */
 export function refusalOfHello(
-  { desk, lifecycle, place }: Installation,
+  { desk, lifecycle, place, lent }: Installation,
   { uid, pid }: PeerCredentials,
   hello: MessageOf<'hello'>,
   isHere: boolean,
@@ -33,7 +33,7 @@ export function refusalOfHello(
   }
   const { busyWith } = desk
   if (busyWith) return { code: 'ERR_TSUNAGI_BUSY', reason: `process ${busyWith.pid} is taking over from process ${process.pid} just now` }
-  if (!lifecycle.isOwner) {
+  if (!lifecycle.isOwner && hello.address !== lent?.key) {
     return { code: 'ERR_TSUNAGI_BUSY', reason: `process ${process.pid} has not taken over yet itself, or has just handed over` }
   }
   if (!isHere) return { code: 'RELATED', reason: 'this process does not listen there any more' }
@@ -45,7 +45,14 @@ export function agreedProtocol(hello: MessageOf<'hello'>): number {
 }
 
 /** Server-wide state in a version that the new code cannot take, or in a mode that would tear it, refuses the whole handover before anything is frozen. */
-export function refusalOfStates({ servers, carried }: Installation, { states, mode }: MessageOf<'ready'>): Refusal | undefined {
+export function refusalOfStates(
+  { servers, carried }: Installation,
+  { states, mode, canary }: MessageOf<'ready'>,
+  isCanary: boolean,
+): Refusal | undefined {
+  if (isCanary && canary === undefined)
+    return { code: 'ERR_TSUNAGI_PROTOCOL', reason: 'a canary is wished for, and the new version has a tsunagi that knows nothing of it' }
+
   for (const attached of servers) {
     for (const [name, { version }] of carried.ofServer(attached.server)) {
       const theirs = states.find((state) => state.scope === attached.key && state.name === name)
@@ -55,10 +62,10 @@ export function refusalOfStates({ servers, carried }: Installation, { states, mo
           reason: `the server at ${attached.key} carries ${JSON.stringify(name)} in version ${version}, the new code declares version ${theirs.version} and no migrate function`,
         }
       }
-      if (mode === 'rolling') {
+      if (mode === 'rolling' || isCanary) {
         return {
           code: 'ERR_TSUNAGI_ROLLING_STATE',
-          reason: `the server at ${attached.key} carries ${JSON.stringify(name)} for all its connections, which cannot be in two processes at once: use TSUNAGI_MODE=atomic`,
+          reason: `the server at ${attached.key} carries ${JSON.stringify(name)} for all its connections, which cannot be in two processes at once: use ${isCanary ? 'no canary' : 'TSUNAGI_MODE=atomic'}`,
         }
       }
     }

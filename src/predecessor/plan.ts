@@ -1,5 +1,7 @@
-import type { HandoverMode } from '../channel/messages.js'
+import type { Socket } from 'node:net'
+import type { Canary, HandoverMode } from '../channel/messages.js'
 import type { Installation } from '../installation.js'
+import { freeze, type Scope } from './freeze.js'
 
 /**
  * How many connections the first transaction takes. Atomic: all. Rolling: the listeners with a canary batch, the rest in batches with a commit
@@ -15,6 +17,15 @@ export function plan({ finder, servers, carried }: Installation, mode: HandoverM
     for (const socket of sockets) pending += socket.writableLength + socket.readableLength
   }
   return connections > ATOMIC_CONNECTIONS || pending > ATOMIC_BYTES ? CANARY : Number.POSITIVE_INFINITY
+}
+
+/** Which connections are a canary: such as could move now and have nothing under way, so that those that nothing is done to can be told later. */
+export function chooseCanaries(installation: Installation, claimed: Scope['claimed'], { connections }: Canary): Set<Socket> {
+  const everything = { whyUnmigratable: () => undefined, only: undefined, limit: Number.POSITIVE_INFINITY, more: 0, isRehearsal: true }
+  const quiet = freeze(installation, { ...everything, claimed }).moving.filter(
+    ({ socket }) => socket.writableLength === 0 && socket.readableLength === 0,
+  )
+  return new Set(quiet.slice(0, connections).map(({ socket }) => socket))
 }
 
 /** Connections in the first transaction of a rolling handover, and in each that follows. */

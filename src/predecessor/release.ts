@@ -49,7 +49,7 @@ export interface Released extends Handed {
   readonly listeners: { fd: number; tcp: TcpConstructor; onconnection: unknown }[]
 }
 
-interface ReleasedConnection {
+export interface ReleasedConnection {
   readonly socket: Socket
   readonly detached: Detached
   /** What its protocol has done to the objects that the application holds. */

@@ -1,5 +1,5 @@
 import type { Socket } from 'node:net'
-import type { HandoverMode } from '../channel/messages.js'
+import type { Canary, HandoverMode, MessageOf } from '../channel/messages.js'
 import type { Peer } from '../channel/peer.js'
 import { TsunagiError } from '../errors.js'
 import { isAlive } from '../handover/is-alive.js'
@@ -7,12 +7,13 @@ import { type HandoverReport, publishReport, reportLine, Tally } from '../handov
 import type { Installation } from '../installation.js'
 import type { LateSink } from '../protocols/protocol.js'
 import { Drain, endPolitely, stopListening } from './drain.js'
-import type { Scope } from './freeze.js'
+import type { MovingConnection, Scope } from './freeze.js'
 import type { HandedOver } from './hand-over.js'
 import { LateWrites } from './late-writes.js'
-import { BATCH, plan } from './plan.js'
+import { BATCH, chooseCanaries, plan } from './plan.js'
 import { letGo, takeBack } from './release.js'
 import { Stragglers } from './stragglers.js'
+import { Trial } from './trial.js'
 
 /**
  * What follows a commit, on the event loop again. Until the successor says `resumed` everything is kept, so that its death costs only what it
@@ -32,6 +33,10 @@ export class Settlement {
   /** The transaction that is committed and not resumed. */
   #handed: HandedOver | undefined
   #started = new Set<number>()
+  /** The transaction that is under way is a canary's. */
+  #isCanary = false
+  /** The canary's connections, until the rest has moved as well. */
+  #trial: Trial | undefined
   /** Sockets that wait for a further batch. */
   readonly #due: Socket[] = []
   /** Those that the next transaction is about. */
@@ -52,7 +57,14 @@ export class Settlement {
 
   // ---- what to move
 
+  /** A few without the listeners: this process goes on accepting, and the rest follows when the successor has shown that it is well. */
+  canaryScope(claimed: Scope['claimed'], canary: Canary): Pick<Scope, 'only' | 'limit' | 'more'> {
+    this.#isCanary = true
+    return { only: chooseCanaries(this.#installation, claimed, canary), limit: canary.connections, more: 1 }
+  }
+
   firstScope(mode: HandoverMode): Pick<Scope, 'only' | 'limit' | 'more'> {
+    this.#isCanary = false
     return { only: undefined, limit: plan(this.#installation, mode), more: 0 }
   }
 
@@ -66,7 +78,12 @@ export class Settlement {
 
   /** Whether something is the successor's: listeners alone count too. */
   get hasCommitted(): boolean {
-    return this.retired || this.#handed !== undefined
+    return this.retired || this.#handed !== undefined || this.#trial !== undefined
+  }
+
+  /** Whether the successor is watched with a few connections, and this process serves. */
+  get isLending(): boolean {
+    return this.#trial !== undefined
   }
 
   sinkFor(number: number): LateSink {
@@ -97,7 +114,10 @@ export class Settlement {
       throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', 'The successor sent "resumed" without a commit.', { phase: 'resume' })
     this.#handed = undefined
     this.#stopKeepingAlive()
+    if (this.#isCanary) return this.#lend(handed)
     letGo(this.#installation, handed)
+    this.#trial?.settle()
+    this.#trial = undefined
     this.#late.flush()
     this.#count(handed)
     if (!this.retired) this.#due.push(...handed.frozen.waiting)
@@ -109,12 +129,65 @@ export class Settlement {
     setTimeout(this.#continue, this.#due.length > 0 ? this.#tally.lastBlockMs : 0)
   }
 
-  #count({ frozen, kept, connections, snapshot, phases }: HandedOver): void {
+  #count(handed: HandedOver): void {
+    for (const reason of handed.kept.values()) this.#tally.stay(reason)
+    for (const { reason, fate } of handed.frozen.staying) if (fate !== 'later') this.#tally.stay(reason)
+    this.#countMoved(handed)
+  }
+
+  #countMoved({ frozen, connections, snapshot, phases }: HandedOver): void {
     for (const index of connections.keys()) this.#tally.move(frozen.moving[index]?.rule ?? '')
-    for (const reason of kept.values()) this.#tally.stay(reason)
-    for (const { reason, fate } of frozen.staying) if (fate !== 'later') this.#tally.stay(reason)
     this.#tally.bytes(snapshot.unreadBytes, snapshot.unsentBytes, snapshot.record.graph.length)
     this.#tally.time(phases)
+  }
+
+  // ---- the canary
+
+  #lend(handed: HandedOver): void {
+    this.#isCanary = false
+    this.#countMoved(handed) // what has stayed is judged again with the rest
+    this.#trial = new Trial(this.#installation, this.#peer, handed)
+    this.#late.flush()
+    this.#installation.env.log(
+      `lent ${handed.connections.size} connections to pid ${this.#peer.credentials.pid}, which is watched; this process serves on`,
+    )
+  }
+
+  well(): void {
+    this.#trial?.well()
+  }
+
+  gone(connections: readonly number[]): void {
+    this.#trial?.loan.gone(connections)
+  }
+
+  fetchBack(come: MessageOf<'come'>): void {
+    this.#trial?.fetchBack(come).then(
+      () => this.#endTrial(),
+      () => {}, // it is being killed
+    )
+  }
+
+  /** The successor is not taken: it has nothing left of what it was lent. */
+  #endTrial(): void {
+    const trial = this.#trial
+    if (trial === undefined) return // it has died meanwhile
+    this.#unwatchPeer?.()
+    this.#peer.channel.close() // as below
+    this.#trial = undefined
+    this.#serveOn(trial.end({ back: 0, lost: 0 }), false)
+  }
+
+  /** `hadListeners`: the successor may have put its own control sockets in the place of ours. */
+  #serveOn(error: TsunagiError, hadListeners: boolean): void {
+    const { desk, timers, env } = this.#installation
+    env.log(error.message)
+    this.#installation.emitFailure(error)
+    if (this.retired) return void this.giveUpRest(error)
+    this.moved = 0
+    timers.unmute()
+    if (hadListeners) desk.republish()
+    desk.dismissSuccessor(error)
   }
 
   /** A later batch ran out of time, or of room: it is due again. */
@@ -245,31 +318,37 @@ export class Settlement {
   #successorOnDeath(): void {
     this.#peer.channel.deliverNow() // how far it had come is still in there
     this.#unwatchPeer?.()
-    const handed = this.#handed
-    this.#handed = undefined // before the channel closes, which calls back here where there are no pidfds
-    this.#peer.channel.close()
-    if (handed === undefined) return void this.giveUpRest(new Error('the successor has died.'))
+    const [handed, trial] = [this.#handed, this.#trial]
+    this.#peer.channel.close() // while this is still the one successor: why it is not is told below
+    this.#handed = undefined
+    this.#trial = undefined
+    if (handed === undefined && trial === undefined) return void this.giveUpRest(new Error('the successor has died.'))
     this.#stopKeepingAlive()
-    const { desk, timers, env } = this.#installation
-    takeBack(this.#installation, handed, this.#started)
+    if (handed) takeBack(this.#installation, handed, this.#started)
+    const ended = trial?.loan.takeBack(this.#late.written)
     for (const { index, ...act } of this.#late.takeBack()) {
-      const moved = this.#started.has(index - handed.base) ? undefined : handed.frozen.moving[index - handed.base]
+      const moved =
+        (handed && movedAs(index, handed, this.#started)) ?? (trial && ended && movedAs(index, trial.loan.handed, ended.touched))
       if (moved) moved.protocol.late(moved.socket, act)
     }
+    const lost = handed ? this.#started.size : 0
+    if (trial && ended) this.#serveOn(trial.end({ back: ended.back, lost: ended.lost + lost }), handed !== undefined)
+    else if (handed) this.#serveOn(this.#deathAmidResume(handed), true)
+  }
+
+  #deathAmidResume({ connections }: HandedOver): TsunagiError {
     const lost = this.#started.size
-    const error = new TsunagiError(
+    return new TsunagiError(
       'ERR_TSUNAGI_ABORTED',
-      `The successor, process ${this.#peer.credentials.pid}, died after the commit and before it had resumed: ${handed.connections.size - lost} connections were taken back, ${lost} that it may have touched were closed. This process goes on serving.`,
+      `The successor, process ${this.#peer.credentials.pid}, died after the commit and before it had resumed: ${connections.size - lost} connections were taken back, ${lost} that it may have touched were closed. This process goes on serving.`,
       { phase: 'resume', serving: true },
     )
-    env.log(error.message)
-    this.#installation.emitFailure(error)
-    if (this.retired) return void this.giveUpRest(error)
-    this.moved = 0
-    timers.unmute()
-    desk.republish()
-    desk.dismissSuccessor(error)
   }
+}
+
+/** What a late write is about, if that connection has come back untouched. */
+function movedAs(number: number, { base, frozen }: HandedOver, touched: ReadonlySet<number>): MovingConnection | undefined {
+  return touched.has(number - base) ? undefined : frozen.moving[number - base]
 }
 
 const TORN = 'it carries state beside state of the whole server, which has moved'

@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import type { Received } from '../channel/codec.js'
 import type { MessageOf } from '../channel/messages.js'
+import { aligned } from '../handover/aligned.js'
 import { type PhaseTimer, publishReport, reportLine, Tally } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import type { Protocol } from '../protocols/protocol.js'
@@ -16,7 +17,11 @@ export class Inheritance {
   readonly #tally = new Tally()
   readonly #unclaimedState: string[] = []
   isFirst = true
+  /** Told the kernel's numbers of connections that have come. */
+  onTaken: (identities: ReadonlySet<number>) => void = () => {}
   #reported = false
+  /** What a 'connection' handler has thrown first for one of a canary's connections, which all go back then. */
+  thrown: string | undefined
 
   constructor(installation: Installation, session: Session) {
     this.#installation = installation
@@ -24,7 +29,7 @@ export class Inheritance {
   }
 
   /** After a transaction has been resumed. */
-  take({ record }: Arrived, { connections, refused, unclaimedState }: Restored, timer: PhaseTimer): void {
+  take({ record }: Arrived, { connections, refused, unclaimedState }: Restored, timer: PhaseTimer, isFirst: boolean): void {
     let [unreadBytes, unsentBytes] = [0, 0]
     for (const { index, socket, protocol, unread, unsent } of connections) {
       this.#sockets.set(record.base + index, { socket, protocol })
@@ -38,12 +43,27 @@ export class Inheritance {
     this.#tally.time(timer.phases)
     if (record.more === 0 && !this.#reported) this.#report()
     // Behind 'resumed', which is told on a tick of its own: whoever waits for owned() may look at what has come.
-    if (this.isFirst) process.nextTick(() => this.#installation.lifecycle.own())
-    this.isFirst = false
+    if (isFirst) {
+      process.nextTick(() => this.#installation.lifecycle.own())
+      this.isFirst = false
+    }
+    const verify = new Float64Array(aligned(record.verify))
+    this.onTaken(new Set(connections.map(({ index }) => verify[3 * index + 2] as number)))
+  }
+
+  /** Connections that have come so far, by their numbers. */
+  get sockets(): Iterable<[number, Socket]> {
+    return [...this.#sockets].map(([number, { socket }]) => [number, socket])
+  }
+
+  note(error: unknown): void {
+    const { stack, message } = (error ?? {}) as Partial<Error>
+    this.#installation.env.log(`the 'connection' handler threw for a resumed connection: ${stack ?? String(error)}`)
+    this.thrown ??= `the 'connection' handler threw for a resumed connection: ${message ?? String(error)}`
   }
 
   /** On the event loop from now on: late writes, and further transactions as long as the predecessor has something to hand over. */
-  follow(onPrepare: (prepare: MessageOf<'prepare'>) => Aborted | undefined): void {
+  follow(onPrepare: (prepare: MessageOf<'prepare'>) => Aborted | undefined, onLeft: () => void = () => {}): void {
     const { channel } = this.#session
     channel.listen({
       onMessage: (received) => {
@@ -54,12 +74,13 @@ export class Inheritance {
         } catch (error) {
           this.#installation.env.log(`a further batch was not taken: ${(error as Error).message}`)
         }
-        if (!channel.closed) this.follow(onPrepare)
+        if (!channel.closed) this.follow(onPrepare, onLeft)
       },
       onClose: () => {
         this.#sockets.clear()
         this.#session.close()
         if (!this.#reported) this.#report()
+        onLeft()
       },
     })
   }

@@ -150,7 +150,7 @@ export class Predecessors {
       this.#sessions.splice(this.#sessions.indexOf(session), 1) // what it still holds is not for later listen() calls to ask for
     } catch (error) {
       this.#sessions.splice(this.#sessions.indexOf(session), 1)
-      if (isEndOfChannel(error) && session.peer.provesDeath(DEATH_TIMEOUT)) return this.#serveAlone(session)
+      if (halves().isEndOfChannel(error) && session.peer.provesDeath(DEATH_TIMEOUT)) return this.#serveAlone(session)
       session.close(error as Error)
       for (const attached of session.claimed.values()) {
         if (attached.isShared) continue
@@ -169,10 +169,10 @@ export class Predecessors {
   /** The predecessor died before there was anything to take over: its connections are gone, its listener is ours. */
   #serveAlone(session: Session): void {
     this.#installation.env.log(
-      `the predecessor, process ${session.predecessor}, died before the handover: this process serves its listeners, the connections were lost with it`,
+      `the predecessor, process ${session.predecessor}, died before the handover: this process serves its listeners, the connections that it had were lost with it`,
     )
-    session.close()
     halves().serveAll(this.#installation, session)
+    session.close()
     this.#installation.lifecycle.own()
   }
 
@@ -197,11 +197,6 @@ export class Predecessors {
     }
     this.#installation.lifecycle.own()
   }
-}
-
-/** What the channel says when the other process has closed it, or has died. */
-function isEndOfChannel(error: unknown): boolean {
-  return ['ERR_TSUNAGI_CHANNEL_CLOSED', 'EPIPE', 'ECONNRESET'].includes((error as { code?: string }).code ?? '')
 }
 
 /** A process that dies closes its descriptors a moment before it counts as dead, ms. */

@@ -15,7 +15,7 @@ import { healthCheck } from '../options.js'
 export async function probeHealth({ env }: Installation, servers: Iterable<AttachedServer>): Promise<void> {
   const check = healthCheck(env.environment)
   if (check === undefined) return
-  const server = [...servers].map((attached) => attached.server).find((each) => 'closeIdleConnections' in each)
+  const server = httpServerOf(servers)
   if (server === undefined) throw unwell(`there is no HTTP server that could be asked for ${check.path}`)
   const end = env.now() + check.timeout
   for (let said: string | undefined; ; ) {
@@ -25,6 +25,19 @@ export async function probeHealth({ env }: Installation, servers: Iterable<Attac
     if (env.now() >= end) throw unwell(`GET ${check.path} ${said}, for ${check.timeout / 1000} s`)
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS))
   }
+}
+
+/** Asks once, of a version that has been well. What is wrong, if anything. */
+export async function askHealth({ env }: Installation, servers: Iterable<AttachedServer>): Promise<string | undefined> {
+  const check = healthCheck(env.environment)
+  const server = check && httpServerOf(servers)
+  if (!check || !server) return undefined
+  const answer = await ask(env, server, check.path, Math.max(1, check.timeout))
+  return answer === 'well' ? undefined : `GET ${check.path} ${answer}`
+}
+
+function httpServerOf(servers: Iterable<AttachedServer>): Server | undefined {
+  return [...servers].map(({ server }) => server).find((each) => 'closeIdleConnections' in each)
 }
 
 async function ask({ native }: Installation['env'], server: Server, path: string, timeout: number): Promise<string> {

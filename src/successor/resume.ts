@@ -7,20 +7,27 @@ import type { Restored, RestoredConnection } from './restore.js'
 /**
  * After commit: lets every restored connection flow. Carried state first, since handlers look at it; then the connections, each in the same order:
  * what was unread, what was unsent, the application's 'connection' handler. Reading starts when all handlers have run.
- * `beforeBatch` is told which connections are about to be touched.
+ * `beforeBatch` is told which connections are about to be touched. A handler that throws costs its connection, unless `onThrow` takes it.
  */
-export function resume(installation: Resuming, { connections, graph }: Restored, beforeBatch: (indexes: number[]) => void): void {
+export function resume(
+  installation: Resuming,
+  { connections, graph }: Restored,
+  beforeBatch: (indexes: number[]) => void,
+  onThrow?: OnThrow,
+): void {
   graph?.commit()
   installation.resumption.during(() => {
     for (let at = 0; at < connections.length; at += BATCH) {
       const batch = connections.slice(at, at + BATCH)
       beforeBatch(batch.map(({ index }) => index))
-      for (const connection of batch) resumeOrClose(installation, connection)
+      for (const connection of batch) resumeOrClose(installation, connection, onThrow)
       if (at === 0) installation.env.fault('successor-amid-resume')
     }
   })
   installation.flow.start(connections.map(({ socket }) => socket))
 }
+
+type OnThrow = (error: unknown, connection: RestoredConnection) => void
 
 /** What resuming needs of the installation. */
 type Resuming = Pick<Installation, 'env' | 'flow' | 'resumption'>
@@ -29,10 +36,11 @@ type Resuming = Pick<Installation, 'env' | 'flow' | 'resumption'>
 const BATCH = 1024
 
 /** One connection whose handler throws must not take the others with it. */
-function resumeOrClose(installation: Resuming, connection: RestoredConnection): void {
+function resumeOrClose(installation: Resuming, connection: RestoredConnection, onThrow: OnThrow | undefined): void {
   try {
     resumeConnection(installation, connection)
   } catch (error) {
+    if (onThrow) return onThrow(error, connection)
     const reason = (error as Error)?.stack ?? String(error)
     installation.env.log(`the 'connection' handler threw for a resumed connection, which is closed: ${reason}`)
     connection.socket.destroy()

@@ -18,12 +18,16 @@ export class Session {
   name: string | undefined
   /** Servers that listen on an address of their own, and accept there once the connections of the predecessor's are here. */
   readonly waiting = new Set<AttachedServer>()
+  /** Copies of its listeners on addresses that ours do not listen on, by their keys. */
+  readonly leftovers = new Map<string, number>()
   /** Keys of its UDP sockets that this process has a copy of. */
   readonly datagrams = new Set<string>()
   readonly #failed: Promise<never>
   #fail!: (reason: Error) => void
   #waiting: ((message: Message) => void) | undefined
   readonly #inbox: Message[] = []
+  /** What the application of the predecessor still does to connections that are here. */
+  onLate: (late: Received) => void = () => {}
 
   constructor(peer: Peer, predecessor: number, generation: number) {
     this.peer = peer
@@ -59,11 +63,11 @@ export class Session {
     return fd
   }
 
-  /** Asks for the connections of a server whose listener is the cluster's primary's. Blocks, bounded. */
+  /** Asks for the connections of a server whose listener stays where it is: with the cluster's primary, or here. Blocks, bounded. */
   claimShared(attached: AttachedServer): boolean {
     const { message, fds } = this.#claim(attached.key)
     this.channel.closeFds(fds)
-    if (message.found) this.claimed.set(attached.key, attached)
+    if (message.found) this.claimed.set(message.address, attached)
     return message.found
   }
 
@@ -76,9 +80,13 @@ export class Session {
   /** Of a process found by its name: the connections of the server that answers to this one of ours, whose own listener stays what it is. Blocks, bounded. */
   claimNamed(attached: AttachedServer, place: string): void {
     const { message, fds } = this.#claim(place)
-    this.channel.closeFds(fds)
     this.claimed.delete(attached.key)
-    if (message.found && !this.claimed.has(message.address)) return void this.claimed.set(message.address, attached)
+    if (message.found && !this.claimed.has(message.address)) {
+      const [fd] = fds
+      if (fd !== undefined) this.leftovers.set(message.address, fd)
+      return void this.claimed.set(message.address, attached)
+    }
+    this.channel.closeFds(fds)
     this.claimed.set(attached.key, attached)
     throw new TsunagiError(
       'ERR_TSUNAGI_REFUSED',
@@ -110,15 +118,17 @@ export class Session {
     return this.#failed
   }
 
-  #deliver({ message, fds }: Received): void {
+  #deliver(received: Received): void {
+    const { message, fds } = received
     this.channel.closeFds(fds)
+    if (message.type === 'late') return this.onLate({ ...received, fds: [] })
     if (message.type === 'refused') this.#fail(refusedError(message.code, message.reason, [...this.claimed.keys()].join(', ')))
     else if (this.#waiting) this.#waiting(message)
     else this.#inbox.push(message)
   }
 
-  /** The next message, which has to be of this type. */
-  async next<T extends MessageType>(type: T): Promise<MessageOf<T>> {
+  /** The next message, which has to be of one of these types. */
+  async next<T extends MessageType>(...types: T[]): Promise<MessageOf<T>> {
     const message =
       this.#inbox.shift() ??
       (await Promise.race([
@@ -128,8 +138,10 @@ export class Session {
         this.#failed,
       ]))
     this.#waiting = undefined
-    if (message.type !== type)
-      throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', `The predecessor sent "${message.type}" where "${type}" was due.`, { phase: 'arm' })
+    if (!types.includes(message.type as T))
+      throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', `The predecessor sent "${message.type}" where "${types.join('" or "')}" was due.`, {
+        phase: 'arm',
+      })
     return message as MessageOf<T>
   }
 
@@ -143,7 +155,14 @@ export class Session {
   }
 
   close(reason?: Error): void {
+    this.channel.closeFds([...this.leftovers.values()])
+    this.leftovers.clear()
     this.channel.close(reason)
     this.peer.closePidfd()
   }
+}
+
+/** Whether this is what a channel says when the other process has closed it, or has died. */
+export function isEndOfChannel(error: unknown): boolean {
+  return ['ERR_TSUNAGI_CHANNEL_CLOSED', 'EPIPE', 'ECONNRESET'].includes((error as { code?: string }).code ?? '')
 }

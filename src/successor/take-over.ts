@@ -1,15 +1,20 @@
 import type { AttachedServer } from '../attached-server.js'
-import type { MessageOf } from '../channel/messages.js'
+import { canaryWish } from '../canary.js'
+import type { Canary, MessageOf } from '../channel/messages.js'
 import { TsunagiError } from '../errors.js'
 import { PhaseTimer } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import { startAccepting } from '../listener.js'
 import { placeInName } from '../name.js'
 import { handoverMode } from '../options.js'
+import { isClusterWorker } from '../slot.js'
 import { awaitVerdict } from './await-verdict.js'
 import { collectGarbage } from './collect-garbage.js'
 import { Inheritance } from './inheritance.js'
 import { Landing } from './landing.js'
+import { LeftoverListeners } from './leftover-listeners.js'
+import { openLentSession } from './meet.js'
+import { onTrial } from './on-trial.js'
 import { probeHealth } from './probe-health.js'
 import { type Aborted, type Arrived, receive } from './receive.js'
 import { type Restored, restore } from './restore.js'
@@ -25,21 +30,66 @@ import { warmUp } from './warm-up.js'
 export async function takeOver(installation: Installation, session: Session): Promise<void> {
   const { env } = installation
   const inheritance = new Inheritance(installation, session)
+  session.onLate = (late) => inheritance.deliver(late)
   session.listen()
   await Promise.race([installation.whenReady(), session.failed])
   pairByName(installation, session)
   await Promise.race([probeHealth(installation, session.claimed.values()), session.failed])
   if (!installation.isPressed) await warmUp(installation)
   env.fault('successor-before-ready')
+  const mode = handoverMode(env.environment)
+  const wish = isClusterWorker() ? { connections: 0, watch: 0 } : canaryWish(env.environment)
+  const watch = await takeFirst(installation, session, inheritance, { mode, canary: wish })
+  if (watch !== undefined) {
+    await onTrial(installation, session, inheritance, watch, async () => {
+      await takeFirst(installation, session, inheritance, { mode, canary: { connections: 0, watch: 0 } })
+    })
+  }
+  inheritance.follow((prepare) => takeTransaction(installation, session, inheritance, prepare))
+}
+
+/** This process serves, and takes what its successor, which was not well with it, gives back (see predecessor/trial.ts). Calls back with what has come each time; resolves when that has left. */
+export async function takeLent(
+  installation: Installation,
+  key: string,
+  onReturned: (identities: ReadonlySet<number>) => void,
+): Promise<void> {
+  const session = openLentSession(installation, key)
+  if (session === undefined) throw new TsunagiError('ERR_TSUNAGI_LOOKUP', 'it is not to be found any more', { serving: true })
+  const inheritance = new Inheritance(installation, session)
+  inheritance.isFirst = false
+  inheritance.onTaken = onReturned
+  session.onLate = (late) => inheritance.deliver(late)
+  try {
+    for (const attached of installation.servers) if (attached.key !== '' && !attached.isShared) session.claimShared(attached)
+    session.listen()
+    await takeFirst(installation, session, inheritance, { mode: 'atomic', canary: { connections: 0, watch: 0 } })
+    await new Promise<void>((resolve) => {
+      inheritance.follow((prepare) => takeTransaction(installation, session, inheritance, prepare), resolve)
+    })
+  } finally {
+    session.close()
+  }
+}
+
+/** Asks for the transaction that is next until it has been taken; for how many milliseconds this process is watched then, where it was a canary. */
+async function takeFirst(
+  installation: Installation,
+  session: Session,
+  inheritance: Inheritance,
+  { mode, canary }: Required<Pick<MessageOf<'ready'>, 'mode' | 'canary'>>,
+): Promise<number | undefined> {
   for (let attempt = 0; ; attempt++) {
     session.channel.send({
       type: 'ready',
       claimed: [...session.claimed.keys(), ...installation.datagrams.open(session.datagrams)],
       states: stateDefinitions(installation, session.claimed),
-      mode: handoverMode(env.environment),
+      mode,
+      canary,
     })
-    const aborted = takeTransaction(installation, session, inheritance, await session.next('prepare'))
-    if (aborted === undefined) break
+    const prepare = await session.next('prepare', 'abort')
+    const aborted = prepare.type === 'abort' ? prepare : takeTransaction(installation, session, inheritance, asWished(prepare, canary))
+    if (aborted === undefined) return (prepare as MessageOf<'prepare'>).watch
     if (!aborted.again) {
       throw new TsunagiError('ERR_TSUNAGI_ABORTED', `The predecessor, process ${session.predecessor}, gave up: ${aborted.reason}`, {
         phase: 'commit',
@@ -49,7 +99,15 @@ export async function takeOver(installation: Installation, session: Session): Pr
     session.listen()
     await new Promise((resolve) => setTimeout(resolve, FIRST_RETRY_MS * 4 ** attempt))
   }
-  inheritance.follow((prepare) => takeTransaction(installation, session, inheritance, prepare))
+}
+
+/** An older predecessor would hand everything over at once. */
+function asWished(prepare: MessageOf<'prepare'>, { connections }: Canary): MessageOf<'prepare'> {
+  if (connections === 0 || prepare.watch !== undefined) return prepare
+  throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', 'The predecessor has a tsunagi that knows nothing of canaries: start without one.', {
+    phase: 'arm',
+    serving: true,
+  })
 }
 
 /** Only now all servers of this process are known. */
@@ -79,10 +137,11 @@ function takeOrThrow(
   installation: Installation,
   session: Session,
   inheritance: Inheritance,
-  { connections }: MessageOf<'prepare'>,
+  { connections, watch }: MessageOf<'prepare'>,
 ): Aborted | undefined {
   const { env } = installation
   makeRoom(installation, connections)
+  const isFirst = inheritance.isFirst && watch === undefined
   const landing = new Landing(env.native, connections)
   if (connections >= WORTH_COLLECTING) collectGarbage()
   session.channel.pause()
@@ -97,15 +156,16 @@ function takeOrThrow(
   // What was acked is ours alone: a fault from here on ends this process, so that the predecessor, which still holds everything, takes it back.
   orDie(installation, () => {
     env.fault('successor-after-commit')
-    if (inheritance.isFirst) installation.generation = session.generation + 1
-    resume(installation, taken, (indexes) => session.tell({ type: 'started', connections: indexes }))
-    if (inheritance.isFirst) serveAll(installation, session)
+    if (isFirst) installation.generation = session.generation + 1
+    const onStarted = (indexes: number[]) => session.tell({ type: 'started', connections: indexes })
+    resume(installation, taken, onStarted, watch === undefined ? undefined : (error) => inheritance.note(error))
+    if (isFirst) serveAll(installation, session)
     timer.end('resume')
     env.fault('successor-before-resumed')
     session.tell({ type: 'resumed' })
   })
   landing.clear()
-  inheritance.take(arrived, taken, timer)
+  inheritance.take(arrived, taken, timer, isFirst)
   return undefined
 }
 
@@ -158,8 +218,11 @@ function acknowledge({ channel }: Session, refused: [number, string][]): Aborted
 }
 
 /** Everything that this process has claimed of its predecessor is its own from now on. */
-export function serveAll(installation: Installation, { claimed, datagrams }: Session): void {
+export function serveAll(installation: Installation, { claimed, datagrams, leftovers }: Session): void {
   serveListeners(installation, claimed)
+  if (leftovers.size > 0) installation.leftovers ??= new LeftoverListeners(installation)
+  for (const [key, fd] of leftovers) installation.leftovers?.accept(key, fd, claimed.get(key) as AttachedServer)
+  leftovers.clear()
   installation.datagrams.receive(datagrams)
   for (const key of datagrams) installation.desk.publish(key)
 }

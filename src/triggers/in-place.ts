@@ -17,6 +17,7 @@ import { failure, type ReloadOptions, whyNoReload } from './spawn.js'
  * and ends. A signal that comes between `execve` and the new version's own handlers does what it does by default; as process 1 that is nothing.
  */
 export async function reloadInPlace(installation: Installation, options: ReloadOptions): Promise<HandoverReport> {
+  if (options.canary !== undefined) throw failure('in place there is no overlap, in which a canary could be watched')
   const why = whyNoReload(installation)
   if (why) throw why
   const { desk, start, env } = installation

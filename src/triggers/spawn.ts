@@ -1,5 +1,6 @@
 import type { ChildProcess } from 'node:child_process'
 import type { Readable } from 'node:stream'
+import { canaryOption } from '../canary.js'
 import { TsunagiError } from '../errors.js'
 import type { HandoverReport } from '../handover/report.js'
 import type { Installation } from '../installation.js'
@@ -16,6 +17,14 @@ export interface ReloadOptions {
   env?: 'current' | 'fresh' | NodeJS.ProcessEnv
   /** Milliseconds that the new version may take until it serves. @default 60_000 */
   timeout?: number
+  /**
+   * Connections, 1 or more, that the new version gets at first, without the listeners: it is watched with them, and gets the rest only if it is well for
+   * `watch` milliseconds. If it is not, it gives them back. Refused where state is carried for a whole server. Without it `TSUNAGI_CANARY` counts.
+   * @default none
+   */
+  canary?: number
+  /** Milliseconds that the new version is watched with its canary. @default 10_000 */
+  watch?: number
 }
 
 /**
@@ -30,12 +39,13 @@ export async function spawnSuccessor(
   const why = whyNoReload(installation)
   if (why) throw why
   const { desk, start } = installation
+  const canary = canaryOption(options)
   const token = newToken()
   try {
     return await startNewVersion(start, options, {
       environment: { ...environment, TSUNAGI_TOKEN: token },
       isDetached,
-      whenServing: (_, resolve, reject) => desk.watch({ token, succeeded: resolve, failed: reject }),
+      whenServing: (_, resolve, reject) => desk.watch({ token, canary, succeeded: resolve, failed: reject }),
       hasCommitted: () => desk.busyWith?.hasCommitted === true,
     })
   } finally {
@@ -83,14 +93,7 @@ export async function startNewVersion(
     await Promise.race([ended, lastWords()])
     await end()
     await allRead(child.stdio[3] as Readable)
-    const reason = (cause as Error).message.replace(/\.$/, '')
-    throw Object.assign(
-      new TsunagiError('ERR_TSUNAGI_RELOAD', `The new version did not take over: ${reason}. This process goes on serving.`, {
-        serving: true,
-        cause,
-      }),
-      { output: output() },
-    )
+    throw Object.assign(didNotTakeOver(cause as Error), { output: output() })
   } finally {
     child.removeAllListeners()
     child.unref()
@@ -101,6 +104,14 @@ export async function startNewVersion(
 /** What has failed is often about to say why on its standard error, and ends by itself then. */
 function lastWords(): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS))
+}
+
+/** One that was watched says all there is to say. */
+function didNotTakeOver(cause: Error): TsunagiError {
+  if ((cause as TsunagiError).code === 'ERR_TSUNAGI_CANARY') return cause as TsunagiError
+  const reason = cause.message.replace(/\.$/, '')
+  const message = `The new version did not take over: ${reason}. This process goes on serving.`
+  return new TsunagiError('ERR_TSUNAGI_RELOAD', message, { serving: true, cause })
 }
 
 export function failure(reason: string): TsunagiError {

@@ -1,8 +1,9 @@
 import { Socket } from 'node:net'
+import { canaryOption } from '../canary.js'
 import { TsunagiError } from '../errors.js'
 import type { HandoverReport } from '../handover/report.js'
 import type { Installation } from '../installation.js'
-import { failure, newToken, whyNoReload } from './spawn.js'
+import { failure, newToken, type ReloadOptions, whyNoReload } from './spawn.js'
 import { Supervision, type ToSupervised, type ToSupervisor } from './supervision.js'
 
 /** This process was started by `tsunagi run`: it says when it serves, and leaves reloads to its supervisor. */
@@ -12,6 +13,8 @@ export class Supervised {
   #isAlone = false
   /** Of the reload that is under way. */
   #failed: (reason: Error) => void = () => {}
+  /** What its new version's trial has come to. */
+  #trial: Error | undefined
 
   constructor(installation: Installation, fd: number) {
     this.#installation = installation
@@ -32,7 +35,8 @@ export class Supervised {
   }
 
   /** Asks the supervisor to start the new version, which will find this process. */
-  async reload(timeout = 60_000): Promise<HandoverReport> {
+  async reload({ timeout = 60_000, ...options }: ReloadOptions): Promise<HandoverReport> {
+    const canary = canaryOption(options)
     const why = whyNoReload(this.#installation)
     if (why) throw why
     const { desk } = this.#installation
@@ -40,7 +44,12 @@ export class Supervised {
     try {
       return await new Promise<HandoverReport>((succeeded, failed) => {
         this.#failed = failed
-        desk.watch({ token, succeeded, failed() {} }) // the supervisor says why, and what the new version has printed
+        this.#trial = undefined
+        // The supervisor says why, and what the new version has printed; how a trial has gone it does not know.
+        const noteTrial = (error: Error) => {
+          if ((error as TsunagiError).code === 'ERR_TSUNAGI_CANARY') this.#trial = error
+        }
+        desk.watch({ token, canary, succeeded, failed: noteTrial })
         this.#line.tell({ is: 'reload', token, timeout })
       })
     } finally {
@@ -62,7 +71,7 @@ export class Supervised {
       this.#line.tell({ is: 'given-up', committed })
     } else if (desk.expects(message.token)) {
       const reason = `The new version did not take over: ${message.reason}. This process goes on serving.`
-      const error = new TsunagiError('ERR_TSUNAGI_RELOAD', reason, { serving: true })
+      const error = this.#trial ?? new TsunagiError('ERR_TSUNAGI_RELOAD', reason, { serving: true })
       this.#failed(Object.assign(error, { output: message.output }))
     }
   }

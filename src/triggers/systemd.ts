@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import type { AttachedServer } from '../attached-server.js'
+import { canaryOption } from '../canary.js'
 import type { HandoverReport } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import { serverFdOf } from '../native/net-internals.js'
@@ -121,7 +122,7 @@ export class Systemd {
   /** The successor is nobody's child, so that systemd takes it for its own: one that it does not get the end of is killed without asking first. */
   async reload(options: ReloadOptions): Promise<HandoverReport> {
     const microseconds = process.hrtime.bigint() / 1000n
-    const patience = (options.timeout ?? 60_000) * 1000
+    const patience = ((options.timeout ?? 60_000) + (canaryOption(options)?.watch ?? 0)) * 1000
     this.notify(['RELOADING=1', `MONOTONIC_USEC=${microseconds}`, `EXTEND_TIMEOUT_USEC=${patience}`])
     try {
       return await spawnSuccessor(this.#installation, options, { isDetached: true, environment: { [SYSTEMD_SUCCESSOR]: '1' } })

@@ -23,12 +23,15 @@ describe('a name', () => {
       const late = await Client.connect(greenPort)
       late.send('join late\n')
       await late.expect('joined\n')
-      expect(await refused(bluePort)).toBe('ECONNREFUSED')
+      // Whoever still knows blue's port only is let in for a moment, and by green.
+      const behind = await Client.connect(bluePort)
+      behind.send('who\n')
+      await behind.expect(`${green.pid}  [] false true\n`)
 
       const back = await line.next(at(bluePort, { mode: versionOne }))
       const [report, theirs] = await Promise.all([back.until('resumed'), green.until('handover')])
-      expect(report).toMatchObject({ moved: 101, stayed: [], generation: 3 })
-      expect(theirs).toMatchObject({ moved: 101, stayed: [], listeners: [`tcp4 127.0.0.1:${greenPort}`] })
+      expect(report).toMatchObject({ moved: 102, stayed: [], generation: 3 })
+      expect(theirs).toMatchObject({ moved: 102, stayed: [], listeners: [`tcp4 127.0.0.1:${greenPort}`] })
       expect(await back.until('rooms')).toMatchObject({ names: ['lobby', 'from 1', 'from 2'], members: 101, kept: true })
       await expectAll(clients, back, ['1→2', '2→1'])
       late.send('who\n')
@@ -36,10 +39,29 @@ describe('a name', () => {
       const fresh = await Client.connect(bluePort)
       fresh.send('who\n')
       await fresh.expect(`${back.pid}  [] false true\n`)
-      expect([...clients, late].flatMap(({ seen }) => seen)).toEqual([])
+      expect([...clients, late, behind].flatMap(({ seen }) => seen)).toEqual([])
     },
     TIMEOUT,
   )
+
+  it("resets nobody who waits in the backlog of blue when it leaves, and refuses blue's port a little later", async () => {
+    const line = await Line.empty('shop.mjs', { host: '127.0.0.1' })
+    const old = line.launch(at(line.port))
+    await old.until('serving')
+    const green = line.launch(at(await freePort(), { env: { TSUNAGI_FAULT: 'successor-after-commit=stop' } }))
+    await green.untilStopped()
+    // Nobody accepts now: blue has let go of its listener, and green has not come to it.
+    const waiting = await Client.connectMany(20, line.port)
+    for (const client of waiting) client.send('GET / HTTP/1.1\r\nHost: shop\r\n\r\n')
+    green.kill('SIGCONT')
+    for (const client of waiting) expect(await answer(client)).toBe(String(green.pid))
+    expect((await old.exited).code).toBe(0)
+    const late: Client[] = []
+    while ((await refused(line.port, late)) === 'connected') await ask(late.at(-1) as Client)
+    expect(await refused(line.port)).toBe('ECONNREFUSED')
+    for (const client of waiting) expect(await ask(client)).toBe(String(green.pid))
+    expect([...waiting, ...late].flatMap(({ seen }) => seen)).toEqual([])
+  })
 
   it('says who is left with blue and why, and blue leaves when they have gone', async () => {
     const { line, clients } = await blue(3)
@@ -155,8 +177,8 @@ describe('a name', () => {
   })
 })
 
-function at(port: number, settings: { mode?: Record<string, unknown> } = {}) {
-  return { ...settings, host: '127.0.0.1', env: { TSUNAGI_NAME: 'shop', PORT: String(port) } }
+function at(port: number, { mode, env }: { mode?: Record<string, unknown>; env?: NodeJS.ProcessEnv } = {}) {
+  return { ...(mode && { mode }), host: '127.0.0.1', env: { TSUNAGI_NAME: 'shop', PORT: String(port), ...env } }
 }
 
 async function blue(count: number): Promise<{ line: Line; clients: Client[] }> {
@@ -179,6 +201,10 @@ async function expectAll(clients: Client[], at: ServerProcess, came: string[]): 
 /** Who answers on a connection that is kept alive. */
 async function ask(client: Client): Promise<string> {
   client.send('GET / HTTP/1.1\r\nHost: shop\r\n\r\n')
+  return answer(client)
+}
+
+async function answer(client: Client): Promise<string> {
   let line = await client.line()
   while (line !== '\r') line = await client.line()
   return client.line()
@@ -189,9 +215,12 @@ function childrenOf(pid: number): number[] {
   return existsSync(path) ? readFileSync(path, 'utf8').split(' ').filter(Boolean).map(Number) : []
 }
 
-async function refused(port: number): Promise<string> {
+async function refused(port: number, connected: Client[] = []): Promise<string> {
   return Client.connect(port).then(
-    () => 'connected',
+    (client) => {
+      connected.push(client)
+      return 'connected'
+    },
     ({ code }: NodeJS.ErrnoException) => String(code),
   )
 }

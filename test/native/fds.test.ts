@@ -1,5 +1,8 @@
-import { openSync, readFileSync } from 'node:fs'
+import { once } from 'node:events'
+import { closeSync, openSync, readFileSync } from 'node:fs'
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { describe, expect, test } from 'vitest'
+import { serverFdOf } from '../../src/native/net-internals.js'
 import { identity, isOpen, native, pair, run, thrownBy } from './native-under-test.js'
 
 describe('closeFds', () => {
@@ -27,6 +30,36 @@ describe('duplicateFd', () => {
       syscall: 'fcntl',
       message: 'fcntl EBADF',
     })
+  })
+})
+
+describe('dropSyns', () => {
+  test('finishes handshakes, keeps the backlog and lets no new client in', async () => {
+    const server = createServer()
+    server.listen(0, '127.0.0.1')
+    await once(server, 'listening')
+    const { port } = server.address() as AddressInfo
+    const accepted = once(server, 'connection')
+    const before = connect(port, '127.0.0.1')
+    await once(before, 'connect')
+    native.dropSyns(serverFdOf(server))
+    const [socket] = (await accepted) as [Socket]
+    before.write('still here')
+    expect(String((await once(socket, 'data'))[0])).toBe('still here')
+    const after = connect(port, '127.0.0.1')
+    after.on('connect', () => expect.unreachable('a handshake was begun'))
+    for (const other of [before, socket]) other.destroy()
+    server.close()
+    await once(server, 'close')
+    // Its first packet was dropped; repeated, it meets nobody.
+    const [error] = (await once(after, 'error')) as [NodeJS.ErrnoException]
+    expect(error.code).toBe('ECONNREFUSED')
+  })
+
+  test('says ENOTSOCK for what is no socket', () => {
+    const fd = openSync('/dev/null', 'r')
+    expect(thrownBy(() => native.dropSyns(fd))).toMatchObject({ code: 'ENOTSOCK', syscall: 'setsockopt' })
+    closeSync(fd)
   })
 })
 

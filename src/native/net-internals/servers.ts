@@ -1,5 +1,13 @@
 import net, { type Server } from 'node:net'
-import { type Listen2, type ServerHandle, serverInternals, setSymbolValue, systemError, type TcpHandle } from './private-fields.js'
+import {
+  type Listen2,
+  learnOwnerSymbol,
+  type ServerHandle,
+  serverInternals,
+  setSymbolValue,
+  systemError,
+  type TcpHandle,
+} from './private-fields.js'
 
 export const listen2Of = (server: Server): Listen2 => serverInternals(server)._listen2
 export const setListen2 = (server: Server, listen2: Listen2): void => {
@@ -31,6 +39,15 @@ export function adoptListener(tcp: TcpConstructor, fd: number, server?: Server, 
     ;(handle as TcpHandle & { onconnection: unknown }).onconnection = onconnection
     setSymbolValue(handle, handle, 'owner_symbol', server)
   }
+  return handle
+}
+
+/** One more listener whose connections are those of a server that listens already. */
+export function adoptSecondListener(server: Server, fd: number): TcpHandle {
+  const own = serverInternals(server)._handle as TcpHandle & { onconnection: unknown }
+  learnOwnerSymbol(own)
+  const handle = adoptListener(own.constructor, fd, server, own.onconnection) as TcpHandle & { unref(): void }
+  handle.unref() // the other one says whether this process has something to wait for
   return handle
 }
 

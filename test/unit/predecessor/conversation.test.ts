@@ -46,6 +46,7 @@ async function retiredWith(count: number) {
     },
     desk: {
       expects: () => true,
+      canaryFor: () => undefined,
       busyWith: undefined,
       serve() {},
       close() {},
