@@ -1,8 +1,5 @@
 import type { IncomingMessage } from 'node:http'
-import { decodeGraph } from '../../carry/decode-graph.js'
-import { encodeGraph } from '../../carry/encode-graph.js'
 import type { Env } from '../../env.js'
-import { timeLeft } from '../../native/net-internals.js'
 import type { Resumption } from '../../successor/resumption.js'
 import { override } from '../override.js'
 import type { Obstacle } from '../protocol.js'
@@ -18,9 +15,10 @@ import {
   loadedSocketIo,
   type Namespace,
   type NamespaceSocket,
-  type Packet,
   type SocketIo,
 } from './library.js'
+import { decodeData, encodeData, isState, type NamespaceState, pingIn, type SocketIoState, stateOf } from './state.js'
+import { Together } from './together.js'
 
 /**
  * Sessions of engine.io and the namespaces, rooms and data of socket.io above them. In the successor the client's handshake is made once more under the
@@ -69,21 +67,7 @@ export class SocketIoDialect implements Dialect {
 
   snapshot(ws: WebSocketInternals): SocketIoState {
     const session = this.#sessionOf(ws) as EngineSocket
-    const namespaces = [...(this.#clients.get(session)?.nsps.values() ?? [])]
-    return {
-      sid: session.id,
-      ping: session.pingTimeoutTimer || session.pingIntervalTimer === null ? null : timeLeft(session.pingIntervalTimer),
-      packets: session.writeBuffer.map(({ type, data }) => ({ type, ...(data === undefined ? {} : { data }) })),
-      namespaces: namespaces.map(({ nsp, id, pid, rooms, data, handshake }) => ({
-        name: nsp.name,
-        ids: nsp._ids,
-        id,
-        pid: pid ?? null,
-        rooms: [...rooms],
-        auth: handshake.auth,
-        data: encodeData(data).bytes,
-      })),
-    }
+    return stateOf(session, [...(this.#clients.get(session)?.nsps.values() ?? [])])
   }
 
   leave(ws: WebSocketInternals): { takeBack(): void; letGo(): void } {
@@ -237,49 +221,6 @@ export class SocketIoDialect implements Dialect {
   }
 }
 
-/** Those that arrive together are heard together: what one says to a room has to find the others there. */
-class Together {
-  readonly #waiting = new Set<() => void>()
-  #unsettled = 0
-
-  wait(settled: Promise<void>): Promise<void> {
-    this.#unsettled++
-    void settled.then(() => {
-      if (--this.#unsettled === 0) for (const resolve of this.#waiting) resolve()
-    })
-    return new Promise((resolve) => {
-      const limit = setTimeout(() => done(), LONGEST_TOGETHER_MS)
-      const done = () => {
-        clearTimeout(limit)
-        this.#waiting.delete(done)
-        void settled.then(resolve)
-      }
-      this.#waiting.add(done)
-    })
-  }
-}
-
-interface SocketIoState {
-  readonly sid: string
-  /** Milliseconds until the next ping; `null`: one was sent, and its answer has not come. */
-  readonly ping: number | null
-  /** What engine.io had not given to the WebSocket. */
-  readonly packets: readonly Packet[]
-  readonly namespaces: readonly NamespaceState[]
-}
-
-interface NamespaceState {
-  readonly name: string
-  /** Number of the next acknowledgement that the namespace asks for. */
-  readonly ids: number
-  readonly id: string
-  readonly pid: string | null
-  readonly rooms: string[]
-  readonly auth: object
-  /** A carried graph. */
-  readonly data: Uint8Array
-}
-
 interface Arriving {
   readonly state: SocketIoState
   readonly settled: { promise: Promise<void>; resolve(): void }
@@ -291,44 +232,6 @@ interface Restoring {
   arrived(name: string): void
 }
 
-function isState(state: unknown): state is SocketIoState {
-  const { sid, ping, packets, namespaces } = (state ?? {}) as Partial<SocketIoState>
-  const isPing = ping === null || typeof ping === 'number'
-  return typeof sid === 'string' && isPing && Array.isArray(packets) && Array.isArray(namespaces) && namespaces.every(isNamespaceState)
-}
-
-function isNamespaceState(state: unknown): boolean {
-  const { name, ids, id, rooms, auth, data } = (state ?? {}) as Partial<NamespaceState>
-  const isNamed = typeof name === 'string' && typeof id === 'string' && typeof ids === 'number'
-  return isNamed && Array.isArray(rooms) && typeof auth === 'object' && auth !== null && data instanceof Uint8Array
-}
-
-/** In the place of socket.io's own timer, so that a handover before it has fired carries what is left of it; that one runs in full from then on. */
-function pingIn(session: EngineSocket, ms: number): void {
-  clearTimeout(session.pingIntervalTimer ?? undefined)
-  session.pingIntervalTimer = setTimeout(() => {
-    if (session.readyState !== 'open') return
-    session.schedulePing()
-    session.hasRefreshedPingTimeout = false
-    session.sendPacket('ping')
-    session.resetPingTimeout()
-  }, ms).unref()
-}
-
-function encodeData(data: object): ReturnType<typeof encodeGraph> {
-  return encodeGraph([{ key: 'data', version: 0, value: data }], {
-    reference: () => undefined,
-    maxBytes: MAX_DATA,
-    name: () => 'socket.data',
-  })
-}
-
-function decodeData(bytes: Uint8Array): unknown {
-  const graph = decodeGraph(bytes, { resolve: () => undefined, declared: () => undefined })
-  graph.commit()
-  return graph.roots.get('data')?.value
-}
-
 function deferred(): Arriving['settled'] {
   let resolve!: () => void
   const promise = new Promise<void>((settle) => {
@@ -337,8 +240,5 @@ function deferred(): Arriving['settled'] {
   return { promise, resolve }
 }
 
-const MAX_DATA = 1024 * 1024
-/** Longest that one waits for the middlewares of others, ms. */
-const LONGEST_TOGETHER_MS = 1_000
 /** Longest that a client waits for middlewares of the new version before it is read from, ms. */
 const LONGEST_MS = 5_000
