@@ -1,22 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, test } from 'vitest'
+import { busyConnections } from '../helpers/busy-connections.js'
 import { OwnNetwork } from '../helpers/own-network.js'
 import { describePrivileged } from '../helpers/privileged.js'
 import type { Line, ServerProcess, Settings } from '../helpers/process.js'
 import { RepairHelper } from '../helpers/repair-helper.js'
 
-const GROUPS = [
-  { kind: 'idle', toServer: 1_000 },
-  { kind: 'unread', toServer: 2_000_000 },
-  { kind: 'unsent', toServer: 1_000, toClient: 5_000_000 },
-  { kind: 'both', toServer: 2_000_000, toClient: 2_000_000 },
-  { kind: 'ended by the client', toServer: 50_000, toClient: 100 },
-  { kind: 'ended by the server', toServer: 50_000, toClient: 50_000 },
-  { kind: 'echo' },
-].flatMap((group) => [
-  { ...group, host: '127.0.0.1' },
-  { ...group, host: '::1' },
-])
+const GROUPS = busyConnections()
 
 /** Stops the server, waits, starts it again; what its clients found wrong. */
 async function restart(network: OwnNetwork, line: Line, settings: Settings): Promise<{ clients: ServerProcess; second: ServerProcess }> {

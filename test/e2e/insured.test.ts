@@ -1,19 +1,9 @@
 import { expect, test } from 'vitest'
+import { busyConnections } from '../helpers/busy-connections.js'
 import { OwnNetwork } from '../helpers/own-network.js'
 import { describePrivileged } from '../helpers/privileged.js'
 
-const GROUPS = [
-  { kind: 'idle', toServer: 1_000 },
-  { kind: 'unread', toServer: 3_000_000 },
-  { kind: 'unsent', toServer: 1_000, toClient: 5_000_000 },
-  { kind: 'both', toServer: 2_000_000, toClient: 2_000_000 },
-  { kind: 'ended by the client', toServer: 50_000, toClient: 100 },
-  { kind: 'ended by the server', toServer: 50_000, toClient: 50_000 },
-  { kind: 'echo' },
-].flatMap((group) => [
-  { ...group, host: '127.0.0.1' },
-  { ...group, host: '::1' },
-])
+const GROUPS = busyConnections()
 
 describePrivileged('net-namespace', 'a handover whose connections were looked at in repair mode', () => {
   test('moves busy connections in every state, three times, every byte and no reset', async () => {

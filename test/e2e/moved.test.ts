@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, onTestFinished, test } from 'vitest'
+import { busyConnections } from '../helpers/busy-connections.js'
 import { dropAddress, Ethernet, SHARED, takeAddress } from '../helpers/hosts.js'
 import type { OwnNetwork } from '../helpers/own-network.js'
 import { describePrivileged } from '../helpers/privileged.js'
@@ -14,18 +15,7 @@ import { Line, type ServerProcess, temporaryDirectory } from '../helpers/process
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const CLI = join(ROOT, 'dist', 'cli.js')
 
-const GROUPS = [
-  { kind: 'idle', toServer: 1_000 },
-  { kind: 'unread', toServer: 3_000_000 },
-  { kind: 'unsent', toServer: 1_000, toClient: 5_000_000 },
-  { kind: 'both', toServer: 2_000_000, toClient: 2_000_000 },
-  { kind: 'ended by the client', toServer: 50_000, toClient: 100 },
-  { kind: 'ended by the server', toServer: 50_000, toClient: 50_000 },
-  { kind: 'echo' },
-].flatMap((group) => [
-  { ...group, host: SHARED.ipv4 },
-  { ...group, host: SHARED.ipv6 },
-])
+const GROUPS = busyConnections([SHARED.ipv4, SHARED.ipv6])
 
 /** Two hosts for one server, with the state of each in a directory of its own, and one for the clients. */
 class Pair {

@@ -8,8 +8,8 @@ import { table } from '../helpers/generated-page.js'
 import { REGISTER } from '../helpers/plain.js'
 import { Pm2 } from '../helpers/pm2.js'
 import { describePrivileged } from '../helpers/privileged.js'
-import { fixture, freePort, Line, ServerProcess, temporaryDirectory } from '../helpers/process.js'
-import { Service, until } from '../helpers/systemd-service.js'
+import { fixture, freePort, Line, ServerProcess, temporaryDirectory, until } from '../helpers/process.js'
+import { Service } from '../helpers/systemd-service.js'
 
 const require = createRequire(import.meta.url)
 

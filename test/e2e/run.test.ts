@@ -1,11 +1,11 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { Fleet } from '../helpers/fleet.js'
-import { freePort, ServerProcess, type Settings, stateOf, temporaryDirectory } from '../helpers/process.js'
+import { childrenOf, freePort, ServerProcess, type Settings, stateOf, temporaryDirectory, until } from '../helpers/process.js'
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 const CLI = join(root, 'dist', 'cli.js')
@@ -257,22 +257,4 @@ async function tsunagi(env: NodeJS.ProcessEnv, ...args: string[]): Promise<{ out
   })
   const [code] = await once(child, 'close')
   return { out, err, code }
-}
-
-function childrenOf(pid: number): number[] {
-  return readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name))
-    .map(Number)
-    .filter((each) => {
-      try {
-        const stat = readFileSync(`/proc/${each}/stat`, 'latin1')
-        return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === pid
-      } catch {
-        return false // gone meanwhile
-      }
-    })
-}
-
-async function until(holds: () => Promise<boolean>): Promise<void> {
-  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 20))
 }

@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest'
 import { Fleet } from '../helpers/fleet.js'
-import { fixture, freePort } from '../helpers/process.js'
-import { describeSystemd, Service, until } from '../helpers/systemd-service.js'
+import { fixture, freePort, until } from '../helpers/process.js'
+import { describeSystemd, Service } from '../helpers/systemd-service.js'
 
 const FLEET = `import ${JSON.stringify(fixture('plain/fleet.mjs'))}`
 const UNWELL = `import { Server } from 'node:http'

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest'
 import { Fleet } from '../helpers/fleet.js'
-import { describeSystemd, Service, until } from '../helpers/systemd-service.js'
+import { until } from '../helpers/process.js'
+import { describeSystemd, Service } from '../helpers/systemd-service.js'
 
 const ALWAYS = 'Restart=always\nRestartSec=100ms'
 

@@ -3,8 +3,8 @@ import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { expect, it, onTestFinished } from 'vitest'
 import { Fleet } from '../helpers/fleet.js'
-import { fixture } from '../helpers/process.js'
-import { describeSystemd, exampleUnit, Service, until } from '../helpers/systemd-service.js'
+import { fixture, until } from '../helpers/process.js'
+import { describeSystemd, exampleUnit, Service } from '../helpers/systemd-service.js'
 
 describeSystemd(252, 'the unit of examples/systemd, as it stands,', (usr) => {
   it('keeps every connection through reload and restart', async () => {

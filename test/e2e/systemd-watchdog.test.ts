@@ -3,8 +3,8 @@ import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { Fleet } from '../helpers/fleet.js'
-import { fixture } from '../helpers/process.js'
-import { describeSystemd, Service, until } from '../helpers/systemd-service.js'
+import { fixture, until } from '../helpers/process.js'
+import { describeSystemd, Service } from '../helpers/systemd-service.js'
 
 /** A process that starts on a busy machine needs a part of it. */
 const WATCHED = 'WatchdogSec=6s\nTimeoutAbortSec=2s\nRestart=on-failure\nRestartSec=100ms'

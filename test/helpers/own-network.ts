@@ -1,4 +1,4 @@
-import { type Namespace, namespace } from '../native/namespace.js'
+import { inNetworkOf, type Namespace, namespace } from '../native/namespace.js'
 import { fixture, Line, ServerProcess, type Settings } from './process.js'
 
 /** A network namespace for one test, where only `lo` is: repair mode and packet holds touch nothing of this machine. */
@@ -18,17 +18,12 @@ export class OwnNetwork {
 
   /** In front of a program that is to run there. */
   get enter(): readonly string[] {
-    return [...this.#enterUser, '--net', '--']
+    return inNetworkOf(this.pid, this.#kind)
   }
 
   /** Another network namespace, which the user of this one may govern as well. */
   async neighbour(): Promise<OwnNetwork> {
-    return new OwnNetwork(await namespace(this.#kind, [...this.#enterUser, '--']), this.#kind)
-  }
-
-  get #enterUser(): readonly string[] {
-    const user = this.#kind === 'user' ? ['--user', '--preserve-credentials'] : []
-    return ['nsenter', '--target', String(this.pid), ...user]
+    return new OwnNetwork(await namespace(this.#kind, this.enter), this.#kind)
   }
 
   static async make(kind: 'root' | 'user' = process.getuid?.() === 0 ? 'root' : 'user'): Promise<OwnNetwork> {

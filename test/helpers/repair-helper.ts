@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
+import { inNetworkOf } from '../native/namespace.js'
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 export const HELPER = join(ROOT, 'prebuilds', `${process.platform}-${process.arch}`, 'tsunagi-repair')
@@ -27,7 +28,7 @@ export class RepairHelper {
     onTestFinished(() => rmSync(this.#folder, { recursive: true, force: true }))
     this.own(this.#folder)
     this.path = join(this.#folder, 'socket')
-    this.#enter = ['nsenter', '--target', String(namespacePid), '--net', ...(isRoot ? [] : ['--user', '--preserve-credentials']), '--']
+    this.#enter = inNetworkOf(namespacePid, isRoot ? 'root' : 'user')
     this.#options = options
   }
 

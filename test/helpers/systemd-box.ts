@@ -1,10 +1,10 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { onTestFinished } from 'vitest'
-import { temporaryDirectory } from './process.js'
+import { childrenOf, temporaryDirectory } from './process.js'
 
 /**
  * A real systemd as process 1 of a pid namespace of its own, with its own /run and cgroup tree; the network and all other files are the test's. It is
@@ -93,23 +93,10 @@ export class SystemdBox {
 async function untilBooted(unshare: ChildProcess, said: readonly string[]): Promise<number> {
   for (;;) {
     if (unshare.exitCode !== null) throw new Error(`systemd did not boot: ${said.join('')}`)
-    const pid = childOf(unshare.pid as number)
+    const [pid] = childrenOf(unshare.pid as number)
     if (pid !== undefined && existsSync(`/proc/${pid}/root/run/systemd/private`)) return pid
     await delay(10)
   }
-}
-
-function childOf(parent: number): number | undefined {
-  for (const name of readdirSync('/proc')) {
-    if (!/^\d+$/.test(name)) continue
-    try {
-      const stat = readFileSync(`/proc/${name}/stat`, 'latin1')
-      if (Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]) === parent) return Number(name)
-    } catch {
-      // gone meanwhile
-    }
-  }
-  return undefined
 }
 
 /** On a hybrid host the second version of cgroups is beside the first. */

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { PackageCopy } from './package-copy.js'
 import { describePrivileged, type Privilege } from './privileged.js'
-import { fixture, freePort } from './process.js'
+import { fixture, freePort, until } from './process.js'
 import { SystemdBox } from './systemd-box.js'
 
 /** The tests of a service of systemd: with those versions that run in CI, or with the one that TSUNAGI_SYSTEMD names (`npm run test:systemd`). */
@@ -162,11 +162,6 @@ ${more}`,
   status(): Promise<string> {
     return this.box.show('app', 'StatusText')
   }
-}
-
-/** Asks again and again: systemd tells nobody what it does. */
-export async function until(holds: () => Promise<boolean>): Promise<void> {
-  while (!(await holds())) await new Promise((resolve) => setTimeout(resolve, 20))
 }
 
 export function exampleUnit(name: string, folder = 'systemd'): string {

@@ -50,6 +50,12 @@ export async function namespace(
   }
 }
 
+/** In front of a program that is to run in the network namespace of a process, and in its user namespace where that governs it. */
+export function inNetworkOf(pid: number, kind: 'root' | 'user'): readonly string[] {
+  const user = kind === 'user' ? ['--user', '--preserve-credentials'] : []
+  return ['nsenter', '--target', String(pid), ...user, '--net', '--']
+}
+
 function childScript(): string {
   const values = JSON.stringify({ ...verification, ...repair })
   return `
