@@ -1,4 +1,4 @@
-// npm run bench [-- handover|steady|start|cold|insured …]: what a handover costs, what it costs when there is none, what loading costs, what a cold restart
+// npm run bench [-- handover|steady|survive|start|cold|insured …]: what a handover costs, what it costs when there is none, what crash survival costs, what loading costs, what a cold restart
 // costs, and whether a client notices that its connection was looked at in repair mode.
 // Ratios are against something of the same run: absolute times are those of one machine on one day.
 import { measureCold, measureColdRestarts } from './cold.js'
@@ -7,7 +7,7 @@ import { measureInsured } from './insured.js'
 import { measureStart } from './start/measure.js'
 import { measureSteady } from './steady/measure.js'
 
-const sections = { handover, steady, start, cold, insured }
+const sections = { handover, steady, survive, start, cold, insured }
 const chosen = process.argv.slice(2).filter((argument) => argument in sections)
 for (const name of chosen.length > 0 ? chosen : Object.keys(sections)) await sections[name]()
 
@@ -60,7 +60,17 @@ async function steady() {
   console.log(
     '\nSteady state: CPU of the server for one operation, tsunagi/register against plain Node, interleaved pairs (lowest / median / highest).\n',
   )
-  const ratios = await measureSteady()
+  tableOfRatios(await measureSteady('register'))
+}
+
+async function survive() {
+  console.log(
+    '\nCrash survival: CPU of the server for one operation, with TSUNAGI_SURVIVE=1 against without, both under tsunagi/register (lowest / median / highest).\n',
+  )
+  tableOfRatios(await measureSteady('survive'))
+}
+
+function tableOfRatios(ratios) {
   table(
     Object.entries(ratios).map(([name, list]) => {
       const sorted = list.sort((a, b) => a - b)

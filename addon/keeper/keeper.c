@@ -15,27 +15,21 @@
 //
 // What it is told are frames, of which only the lengths matter (src/channel/frame.ts): the first and the second that each side sends.
 
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/close_range.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdint.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "ending.h"
 #include "escrow.h"
 #include "names.h"
+#include "process.h"
 #include "tape.h"
 
-enum { kServer = 3, kNoPeer = -1, kDead = -2 };
+enum { kServer = 3, kNoPeer = -1 };
 
 // A process that dies closes its descriptors a moment before it counts as dead.
 static const int kDeathMs = 1000;
@@ -50,7 +44,7 @@ struct Keeper {
   struct Names names;
   int signals;
   int server;     // -1 once it has gone
-  int server_pid; // a pidfd, kDead, or -1: nobody knows
+  int server_pid; // a pidfd, kDeadProcess, or -1: nobody knows
   int peer;
   int prepared;
   struct FrameCounter from_peer;
@@ -170,7 +164,7 @@ static void Hold(struct Keeper* keeper) {
 static int AwaitDeath(struct Keeper* keeper) {
   close(keeper->server);
   keeper->server = -1;
-  if (keeper->server_pid == kDead) return 0;
+  if (keeper->server_pid == kDeadProcess) return 0;
   return keeper->server_pid >= 0 && Readable(keeper->server_pid, kDeathMs) ? 0 : -1;
 }
 
@@ -222,40 +216,8 @@ static int Guard(struct Keeper* keeper) {
   }
 }
 
-static void Detach(void) {
-  // The first process is the server's child, which waits for it: the second one is nobody's.
-  if (fork() != 0) _exit(0);
-  prctl(PR_SET_NAME, "tsunagi-keeper");
-  prctl(PR_SET_DUMPABLE, 0); // what it holds may be secret
-  syscall(SYS_close_range, kServer + 1, ~0U, 0);
-  if (chdir("/") != 0) _exit(1);
-  struct rlimit limit;
-  if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
-  }
-}
-
-static int WatchSignals(void) {
-  sigset_t all, meant;
-  sigfillset(&all);
-  sigprocmask(SIG_BLOCK, &all, NULL);
-  sigemptyset(&meant);
-  sigaddset(&meant, SIGTERM);
-  sigaddset(&meant, SIGINT);
-  return signalfd(-1, &meant, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
-static int PidfdOf(int fd) {
-  struct ucred credentials;
-  socklen_t length = sizeof credentials;
-  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0 || credentials.pid == 0) return -1;
-  int pidfd = (int)syscall(SYS_pidfd_open, credentials.pid, 0);
-  return pidfd < 0 && errno == ESRCH ? kDead : pidfd;
-}
-
 int main(void) {
-  Detach();
+  Detach(kServer);
   struct Keeper keeper = {.server = kServer, .peer = kNoPeer, .names = {.fd = -1}};
   keeper.signals = WatchSignals();
   keeper.server_pid = PidfdOf(kServer);
@@ -265,6 +227,7 @@ int main(void) {
   if (is_found) SendAll(kServer, keeper.tape.ack, keeper.tape.ack_bytes, kStallMs);
   if (!is_found || (keeper.tape.is_escrow ? Guard(&keeper) : AwaitCommit(&keeper)) != 0) {
     RemoveNames(&keeper.names, &keeper.tape);
+    close(keeper.server); // which tells a server that waits: the names are free. Thousands of copies take a moment
     return 1;
   }
   Hold(&keeper);

@@ -5,21 +5,31 @@ import { fileURLToPath } from 'node:url'
 
 const server = fileURLToPath(new URL('server.js', import.meta.url))
 
-/** CPU of the server per operation, with tsunagi/register against plain Node, in interleaved pairs: ratios, one for each pair. */
-export async function measureSteady({ pairs = 6, echoes = 30_000, accepts = 3_000 } = {}) {
+const REGISTERED = ['--import', 'tsunagi/register']
+/** What is compared with what. */
+const COMPARISONS = {
+  register: [{ execArgv: REGISTERED }, { execArgv: [] }],
+  survive: [
+    { execArgv: REGISTERED, env: { TSUNAGI_MOVE: 'raw', TSUNAGI_SURVIVE: '1' } },
+    { execArgv: REGISTERED, env: { TSUNAGI_MOVE: 'raw' } },
+  ],
+}
+
+/** CPU of the server per operation, one way against the other, in interleaved pairs: ratios, one for each pair. */
+export async function measureSteady(comparison, { pairs = 6, echoes = 30_000, accepts = 3_000 } = {}) {
   const ratios = { echo: [], accept: [] }
+  const ways = COMPARISONS[comparison]
   for (let i = 0; i < pairs; i++) {
-    const first = i % 2 === 0
-    const a = await measureOne(first, echoes, accepts)
-    const b = await measureOne(!first, echoes, accepts)
-    const [registered, plain] = first ? [a, b] : [b, a]
-    for (const name of Object.keys(ratios)) ratios[name].push(registered[name] / plain[name])
+    const order = i % 2 === 0 ? [0, 1] : [1, 0]
+    const figures = []
+    for (const way of order) figures[way] = await measureOne(ways[way], echoes, accepts)
+    for (const name of Object.keys(ratios)) ratios[name].push(figures[0][name] / figures[1][name])
   }
   return ratios
 }
 
-async function measureOne(isRegistered, echoes, accepts) {
-  const child = fork(server, { execArgv: isRegistered ? ['--import', 'tsunagi/register'] : [] })
+async function measureOne({ execArgv, env }, echoes, accepts) {
+  const child = fork(server, { execArgv, env: { ...process.env, ...env } })
   const [{ port }] = await once(child, 'message')
   const cpu = async () => {
     child.send('cpu')

@@ -33,6 +33,9 @@ export class CarriedState {
   readonly #definitions = new Map<string, Definition>()
 
   /** Declares what connections carry under `name`, so that its version is known before the freeze. */
+  /** Told of what carries something from now on. */
+  onCarry: ((scope: Server | Socket) => void) | undefined
+
   define(name: string, options: CarryOptions): void {
     this.#definitions.set(name, definitionOf(name, options))
   }
@@ -51,6 +54,7 @@ export class CarriedState {
     }
     if (scope instanceof Socket) this.hasConnectionState = true
     own.set(name, { ...definition, value })
+    this.onCarry?.(scope)
     return value as T
   }
 

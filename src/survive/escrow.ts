@@ -58,7 +58,7 @@ export class Escrow {
     })
   }
 
-  /** It lets go of everything. Returns once it has, or after a moment: one that cannot be told has no crash to hear of either, and goes by itself. */
+  /** It lets go of everything. Returns once its names are free, or after a moment: one that cannot be told goes by itself, since this process has not died. */
   goodbye(): void {
     if (this.#channel.closed) return
     this.#channel.pause()

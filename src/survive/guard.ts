@@ -1,4 +1,4 @@
-import type { Server, Socket } from 'node:net'
+import { type Server, Socket } from 'node:net'
 import type { AttachedServer } from '../attached-server.js'
 import { accountOf } from '../handover/account.js'
 import type { Installation } from '../installation.js'
@@ -6,7 +6,7 @@ import { installWitnesses, setWitness } from '../native/net-internals/surviving.
 import { fdOf, isPlainTcp, serverFdOf } from '../native/net-internals.js'
 import { flagsOf } from '../predecessor/snapshot.js'
 import { VERSION } from '../version.js'
-import { boundaryOf, wordOf } from './boundary.js'
+import { boundaryOf, IdleParsers, wordOf } from './boundary.js'
 import { Escrow, type Offer } from './escrow.js'
 import { Guarded } from './guarded.js'
 import { Ledger, NOTHING, PLACES, ROW_BYTES } from './ledger.js'
@@ -26,6 +26,8 @@ export class Guard {
   #noted: Guarded[] = []
   #arrived: Guarded[] = []
   #offers = false
+  /** How long nobody is looked at, since a look has to list many idle parsers, ms. */
+  #restMs = 0
 
   constructor(installation: Installation, servers: ReadonlySet<AttachedServer>, onGone: (reason: Error) => void) {
     this.#installation = installation
@@ -37,11 +39,16 @@ export class Guard {
       installation.env.native.closeFds(Int32Array.of(this.#ledger.fd))
       throw error
     }
+    installation.carried.onCarry = (scope) => {
+      if (scope instanceof Socket) return this.#guarded.get(scope)?.note()
+      for (const guarded of this.#guarded.values()) if (guarded.attached.server === scope) guarded.note()
+    }
     installation.holds.onChange = (socket) => this.#guarded.get(socket)?.isTold()
     this.#undo = [
       installWitnesses((server) => this.#serverCloses(server)),
       () => {
         installation.holds.onChange = undefined
+        installation.carried.onCarry = undefined
       },
     ]
     for (const [attached, sockets] of installation.finder.find(servers)) for (const socket of sockets) this.take(attached, socket)
@@ -76,7 +83,9 @@ export class Guard {
   }
 
   note(guarded: Guarded): void {
-    if (this.#noted.push(guarded) === 1) setImmediate(() => this.#lookAtNoted())
+    if (this.#noted.push(guarded) > 1) return
+    if (this.#restMs === 0) setImmediate(() => this.#lookAtNoted())
+    else setTimeout(() => this.#lookAtNoted(), this.#restMs)
   }
 
   /** Its descriptor is about to be closed: whoever else has one must not keep it open. */
@@ -135,11 +144,13 @@ export class Guard {
     const noted = this.#noted
     this.#noted = []
     const waiting: Guarded[] = []
+    const idle = new IdleParsers()
     for (const guarded of noted) {
       guarded.isNoted = false
       if (this.#guarded.get(guarded.socket) !== guarded) continue
-      if (this.#look(guarded) === NOTHING && guarded.socket.writableLength > 0) waiting.push(guarded)
+      if (this.#look(guarded, idle) === NOTHING && guarded.socket.writableLength > 0) waiting.push(guarded)
     }
+    this.#restMs = idle.size < MANY_IDLE ? 0 : idle.size / IDLE_A_MS
     // The kernel has not taken all that was written: nothing says when it has.
     if (waiting.length > 0) setTimeout(noteAll, AGAIN_MS, waiting).unref()
   }
@@ -152,9 +163,9 @@ export class Guard {
     for (const [i, { place }] of arrived.entries()) this.#ledger.open(place, identities[i] as number)
   }
 
-  #look({ attached, socket, place, isAnswered }: Guarded): number {
+  #look({ attached, socket, place, isAnswered }: Guarded, idle: IdleParsers): number {
     const number = this.#numbers.indexOf(attached)
-    const boundary = number < 0 ? NOTHING : boundaryOf(this.#installation, attached, socket, isAnswered)
+    const boundary = number < 0 ? NOTHING : boundaryOf(this.#installation, attached, socket, isAnswered, idle)
     if (boundary === NOTHING) this.#ledger.blot(place)
     else this.#ledger.write(place, accountOf(socket), wordOf(boundary, flagsOf(socket), number))
     return boundary
@@ -167,3 +178,6 @@ function noteAll(connections: readonly Guarded[]): void {
 
 /** How soon it is looked again whether the kernel has taken what was written, ms. */
 const AGAIN_MS = 20
+/** So many idle HTTP connections are listed in a fraction of a millisecond; with more, it is looked less often, so that this stays a few percent of the time. */
+const MANY_IDLE = 1_000
+const IDLE_A_MS = 100

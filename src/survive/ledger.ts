@@ -55,21 +55,23 @@ export interface Row {
 
 /** What a dead process has left, by the kernel's number of the connection. Rows may have become longer since. */
 export function readLedger(fd: number, rowBytes: number): Map<number, Row> {
-  const bytes = Buffer.alloc(fstatSync(fd).size)
+  const bytes = new Uint8Array(fstatSync(fd).size)
   for (let at = 0; at < bytes.length; ) {
     const got = readSync(fd, bytes, at, bytes.length - at, at)
     if (got === 0) break
     at += got
   }
+  const numbers = new Float64Array(bytes.buffer)
+  const words = new Int32Array(bytes.buffer)
   const rows = new Map<number, Row>()
-  if (rowBytes < ROW_BYTES) return rows
-  for (let at = 0; at + rowBytes <= bytes.length; at += rowBytes) {
-    const identity = bytes.readDoubleLE(at + 8 * IDENTITY)
+  if (rowBytes < ROW_BYTES || rowBytes % 8 !== 0) return rows
+  for (let at = 0; at + DOUBLES <= numbers.length; at += rowBytes / 8) {
+    const identity = numbers[at + IDENTITY] as number
     if (identity === 0) continue
     rows.set(identity, {
-      consumed: bytes.readDoubleLE(at + 8 * CONSUMED),
-      produced: bytes.readDoubleLE(at + 8 * PRODUCED),
-      what: bytes.readInt32LE(at + 4 * WHAT),
+      consumed: numbers[at + CONSUMED] as number,
+      produced: numbers[at + PRODUCED] as number,
+      what: words[2 * at + WHAT] as number,
     })
   }
   return rows

@@ -7,6 +7,7 @@ import { Client } from '../helpers/client.js'
 import { namesOfKeepers, pidOfKeeper, untilGone, untilHolding } from '../helpers/keeper.js'
 import { withMemoryLimit } from '../helpers/memory-limit.js'
 import { NumberedTalk } from '../helpers/numbered.js'
+import { PackageCopy } from '../helpers/package-copy.js'
 import { describePrivileged } from '../helpers/privileged.js'
 import { freePort, Line, type ServerProcess, type Settings } from '../helpers/process.js'
 
@@ -90,6 +91,33 @@ describe('a process that is killed without a word', () => {
     line.current.kill()
     expect(await line.launch().until('resumed')).toMatchObject({ moved: 0, stayed: [{ reason: CRASHED }] })
   })
+
+  it('takes connections with it that were at rest when their server began to carry something', async () => {
+    const line = await started()
+    const client = await Client.connect(line.port)
+    await echo(client, 'at rest')
+    await atRest(line, 1)
+    line.current.tell('carry')
+    await atRest(line, 1)
+    line.current.kill()
+    expect(await line.launch().until('resumed')).toMatchObject({ moved: 0, stayed: [{ reason: CRASHED }] })
+  })
+
+  it.each(['successor-after-find', 'successor-before-receive', 'successor-after-open'])(
+    'can be followed by one that is killed at %s',
+    async (point) => {
+      const line = await started()
+      const client = await Client.connect(line.port)
+      await echo(client, 'before')
+      await atRest(line, 1)
+      line.current.kill()
+      await line.current.exited
+      expect(await line.launch({ env: { ...LONG, TSUNAGI_FAULT: `${point}=kill` } }).exited).toMatchObject({ signal: 'SIGKILL' })
+      expect(await line.launch().until('resumed')).toMatchObject({ moved: 1 })
+      await echo(client, 'after')
+      expect(client.seen).toEqual([])
+    },
+  )
 
   it('ends WebSockets with 1012, and responses by a reset', async () => {
     const web = await freePort()
@@ -230,6 +258,13 @@ describe('while a keeper has copies', () => {
     client.send('destroy')
     await client.expectEnd()
   })
+})
+
+it('without the addon a server that asks for it works as ever, and what it does not get is said once, with a code', async () => {
+  const copy = new PackageCopy({ addon: false })
+  const line = await Line.start(copy.fixture('counted-echo.mjs'), { env: { TSUNAGI_SURVIVE: '1' }, spawn: { cwd: copy.directory } })
+  await echo(await Client.connect(line.port), 'hello')
+  expect(line.current.stderr.match(/ERR_TSUNAGI_SURVIVE/g)).toHaveLength(1)
 })
 
 it('the next version is told by the address in use that the old one is alive, if that does not answer', async () => {

@@ -11,8 +11,6 @@ export interface HttpParser {
   onIncoming: ((request: IncomingMessage, shouldKeepAlive: boolean) => number) | null
   _consumed: boolean
   readonly socket: Socket | null
-  /** Milliseconds since its message began; 0 between two messages. */
-  duration(): number
   execute(bytes: Uint8Array): number | Error
   consume(handle: unknown): void
   unconsume(): void
@@ -47,9 +45,6 @@ export function idleParsers(server: Server): Set<HttpParser> {
   const list = symbolValue(server, server, 'http.server.connections') as ConnectionsList | undefined
   return new Set(list?.idle())
 }
-
-/** The same of one parser. Of one that has seen no byte yet it depends on the version of Node. */
-export const isBetweenMessages = (parser: HttpParser): boolean => parser.duration() === 0
 
 export function parsersOf(server: Server): HttpParser[] {
   return (symbolValue(server, server, 'http.server.connections') as ConnectionsList | undefined)?.all() ?? []
