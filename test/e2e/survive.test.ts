@@ -6,6 +6,7 @@ import WebSocket from 'ws'
 import { Client } from '../helpers/client.js'
 import { namesOfKeepers, pidOfKeeper, untilGone, untilHolding } from '../helpers/keeper.js'
 import { withMemoryLimit } from '../helpers/memory-limit.js'
+import { missingNodes, NODES } from '../helpers/nodes.js'
 import { NumberedTalk } from '../helpers/numbered.js'
 import { PackageCopy } from '../helpers/package-copy.js'
 import { describePrivileged } from '../helpers/privileged.js'
@@ -161,6 +162,23 @@ describe('a process that is killed without a word', () => {
     expect(await line.launch().until('resumed')).toMatchObject({ moved: 1, generation: 3 })
     await echo(client, 'in the third')
     expect(client.seen).toEqual([])
+  })
+
+  it.skipIf(missingNodes() !== '').each(NODES.slice(1))('may be one of Node $major', async ({ path }) => {
+    const web = await freePort()
+    const line = await started({ command: [path], env: { HTTP_PORT: String(web) } })
+    const client = await Client.connect(line.port)
+    const kept = await KeptAlive.connect(web)
+    await echo(client, 'before')
+    await kept.ask('before')
+    await atRest(line, 2)
+    line.current.kill()
+    expect(await line.launch().until('resumed')).toMatchObject({ moved: 2, stayed: [] })
+    await echo(client, 'after')
+    await kept.ask('after')
+    expect([...client.seen, ...kept.seen]).toEqual([])
+    client.send('destroy')
+    await client.expectEnd()
   })
 
   it('is forgiven for the hold time; then its clients hear that nobody comes', async () => {
