@@ -116,7 +116,8 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     // Not before it serves: until then the name is its predecessor's.
     void this.lifecycle.owned.then(() => this.#publishName())
     // A program that never listens has no predecessor either: one that waits for nothing but `owned()` would end here.
-    process.once('beforeExit', () => this.#ownUnlessInheriting())
+    // So would one whose predecessor serves on, and that is no reason to say that it serves itself.
+    process.once('beforeExit', () => this.predecessors.haveRefused || this.#ownUnlessInheriting())
   }
 
   get protocols(): Protocols {

@@ -15,6 +15,8 @@ export class Predecessors {
   readonly #announcement = new Announcement()
   readonly #sessions: Session[] = []
   readonly #heldSessions: HeldSession[] = []
+  /** One that was found has not handed over: it serves on. */
+  haveRefused = false
 
   constructor(installation: Installation) {
     this.#installation = installation
@@ -151,6 +153,7 @@ export class Predecessors {
     } catch (error) {
       this.#sessions.splice(this.#sessions.indexOf(session), 1)
       if (halves().isEndOfChannel(error) && session.peer.provesDeath(DEATH_TIMEOUT)) return this.#serveAlone(session)
+      this.haveRefused = true
       session.close(error as Error)
       for (const attached of session.claimed.values()) {
         if (attached.isShared) continue

@@ -1,8 +1,13 @@
+import { execFile } from 'node:child_process'
 import { once } from 'node:events'
+import { rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { Client } from '../helpers/client.js'
-import { Line, type ServerProcess } from '../helpers/process.js'
+import { fixture, freePort, killChildrenOf, Line, type ServerProcess } from '../helpers/process.js'
 
+const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
 const CLIENTS = 8
 const CANARY = 3
 /** Longer than any test: only what the test does ends it. */
@@ -251,6 +256,71 @@ describe('reload({ canary, watch })', () => {
     await expectShared(clients, blue, green)
   })
 })
+
+describe('a canary by name', () => {
+  it('comes from a process on another port, and goes back there when the new version is not well', async () => {
+    const { line, clients, blue } = await served({}, { TSUNAGI_NAME: 'canaries' })
+    const env = { ...FOR_EVER, TSUNAGI_NAME: 'canaries' }
+    const unfit = line.launch({ mode: { version: 2, throws: 'connection' }, env: { ...env, PORT: String(await freePort()) } })
+    expect(await unfit.until('error')).toMatchObject({ code: 'ERR_TSUNAGI_CANARY' })
+    await expectFailure(blue, `${CANARY} came back, 0 that`)
+    expect((await askAll(clients)).filter(({ pid, came }) => pid === blue.pid && came === '1→2 2→1')).toHaveLength(CANARY)
+    expect(await ask(await Client.connect(line.port))).toMatchObject({ pid: blue.pid })
+
+    const well = line.launch({ mode: { version: 2 }, env: { ...env, TSUNAGI_WATCH: '1', PORT: String(await freePort()) } })
+    await well.until('serving')
+    expect((await blue.exited).code).toBe(0)
+    expect(new Set((await askAll(clients)).map(({ pid }) => pid))).toEqual(new Set([well.pid]))
+    expect(broken(clients)).toEqual([])
+  })
+})
+
+describe('tsunagi reload --canary', () => {
+  it(
+    'lends, watches and says how that went, also where the server runs under `tsunagi run`',
+    async () => {
+      const line = await Line.empty('canary.mjs')
+      const brokenIf = join(line.directory, 'broken')
+      const run = line.launch({ mode: { brokenIf }, args: ['run', fixture('canary.mjs')] }, CLI)
+      onTestFinished(() => killChildrenOf(run.pid))
+      await run.until('serving')
+      const clients = await Client.connectMany(CLIENTS, line.port)
+      const [first] = await askAll(clients)
+
+      writeFileSync(brokenIf, '')
+      const failed = await cli(line, 'reload', '--canary', '2', '--watch', '3600')
+      expect(failed).toMatchObject({
+        code: 1,
+        stderr: expect.stringMatching(/is broken[\s\S]*2 came back, 0 that[\s\S]*ERR_TSUNAGI_CANARY/),
+      })
+      expect(new Set((await askAll(clients)).map(({ pid }) => pid))).toEqual(new Set([first?.pid]))
+
+      rmSync(brokenIf)
+      const done = await cli(line, 'reload', '--canary', '2', '--watch', '1')
+      expect(done).toMatchObject({ code: 0, stdout: expect.stringContaining(`${CLIENTS} connections moved`) })
+      const pids = new Set((await askAll(clients)).map(({ pid }) => pid))
+      expect([...pids]).toHaveLength(1)
+      expect(pids).not.toContain(first?.pid)
+      expect(broken(clients)).toEqual([])
+
+      expect(await cli(line, 'reload', '--canary', 'some')).toMatchObject({ code: 64 })
+    },
+    TIMEOUT,
+  )
+})
+
+async function cli({ directory }: Line, ...args: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  const child = execFile(process.execPath, [CLI, ...args], { env: { ...process.env, TSUNAGI_DIR: directory } })
+  let [stdout, stderr] = ['', '']
+  child.stdout?.on('data', (text) => {
+    stdout += text
+  })
+  child.stderr?.on('data', (text) => {
+    stderr += text
+  })
+  const [code] = (await once(child, 'close')) as [number | null]
+  return { code, stdout, stderr }
+}
 
 async function served(mode: Record<string, unknown> = {}, env: NodeJS.ProcessEnv = {}) {
   const line = await Line.start('canary.mjs', { mode, env })

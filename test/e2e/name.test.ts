@@ -1,8 +1,7 @@
-import { existsSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { Client } from '../helpers/client.js'
-import { fixture, freePort, Line, type ServerProcess } from '../helpers/process.js'
+import { fixture, freePort, killChildrenOf, Line, type ServerProcess } from '../helpers/process.js'
 
 const TIMEOUT = 120_000
 const CLI = fileURLToPath(new URL('../../dist/cli.js', import.meta.url))
@@ -113,9 +112,7 @@ describe('a name', () => {
       const args = ['run', '--name', 'shop', '--health', '/healthz', fixture('shop.mjs')]
       const started = line.launch({ host: '127.0.0.1', mode, env: { PORT: String(port), TSUNAGI_HEALTH_TIMEOUT: '1' }, args }, CLI)
       // Its server would live on without it.
-      onTestFinished(() => {
-        for (const pid of childrenOf(started.pid)) process.kill(pid, 'SIGKILL')
-      })
+      onTestFinished(() => killChildrenOf(started.pid))
       return started
     }
     const old = run(line.port)
@@ -208,11 +205,6 @@ async function answer(client: Client): Promise<string> {
   let line = await client.line()
   while (line !== '\r') line = await client.line()
   return client.line()
-}
-
-function childrenOf(pid: number): number[] {
-  const path = `/proc/${pid}/task/${pid}/children`
-  return existsSync(path) ? readFileSync(path, 'utf8').split(' ').filter(Boolean).map(Number) : []
 }
 
 async function refused(port: number, connected: Client[] = []): Promise<string> {

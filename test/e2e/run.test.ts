@@ -5,7 +5,16 @@ import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it, onTestFinished } from 'vitest'
 import { Fleet } from '../helpers/fleet.js'
-import { childrenOf, freePort, ServerProcess, type Settings, stateOf, temporaryDirectory, until } from '../helpers/process.js'
+import {
+  childrenOf,
+  freePort,
+  killChildrenOf,
+  ServerProcess,
+  type Settings,
+  stateOf,
+  temporaryDirectory,
+  until,
+} from '../helpers/process.js'
 
 const root = dirname(dirname(dirname(fileURLToPath(import.meta.url))))
 const CLI = join(root, 'dist', 'cli.js')
@@ -212,9 +221,7 @@ async function running({ options = [], command, environment: more = {} }: Runnin
 /** Its servers live on without it: they are ended first. */
 function launch(environment: NodeJS.ProcessEnv, settings: Settings): ServerProcess {
   const run = new ServerProcess(CLI, environment, settings)
-  onTestFinished(() => {
-    for (const pid of childrenOf(run.pid)) process.kill(pid, 'SIGKILL')
-  })
+  onTestFinished(() => killChildrenOf(run.pid))
   return run
 }
 

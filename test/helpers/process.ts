@@ -222,6 +222,19 @@ export async function freePort(): Promise<number> {
   }
 }
 
+/** Ends what a process has started, which would live on without it; some of it may just be ending by itself. */
+export function killChildrenOf(pid: number): void {
+  const path = `/proc/${pid}/task/${pid}/children`
+  const children = existsSync(path) ? readFileSync(path, 'utf8').split(' ').filter(Boolean).map(Number) : []
+  for (const child of children) {
+    try {
+      process.kill(child, 'SIGKILL')
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
+    }
+  }
+}
+
 /** The state letter of a process, as in ps(1); undefined once it is gone. */
 export function stateOf(pid: number): string | undefined {
   if (!existsSync(`/proc/${pid}/stat`)) return undefined
