@@ -3,7 +3,7 @@ import type { Socket } from 'node:net'
 import { dropParser, hasHttpParser, httpMessageOf, isChunked, isFlushed, parserOf, type Response } from '../native/net-internals.js'
 import { hasAsked } from './asked.js'
 import { continued, goOn } from './continued-response.js'
-import { isEventStream, streams } from './noted-streams.js'
+import { begunElsewhere, encodedStreams, isEventStream, streams } from './noted-streams.js'
 import { fedByPipe, obstacleOfSocket } from './plain-tcp.js'
 import { type Arrival, DISCARD, type LateAct, type LateSink, type Left, type Obstacle, type Protocol, restoreTimeout } from './protocol.js'
 import { replay } from './replay.js'
@@ -18,7 +18,7 @@ export const sse: Protocol = {
   kind: 'sse',
   knows(socket, attached) {
     const response = attached?.kind === 'http' && hasHttpParser(socket) ? httpMessageOf(socket) : null
-    return response !== null && !response.finished && (streams.has(response) || hasAsked(response.req))
+    return response !== null && !response.finished && (streams.has(response) || encodedStreams.has(response) || hasAsked(response.req))
   },
   obstacleOf,
   watch,
@@ -61,6 +61,7 @@ function obstacleOf(socket: Socket): Obstacle | undefined {
   if (obstacle) return obstacle
   if (socket.writableEnded || socket.readableEnded) return { reason: 'it is ending', passes: false }
   const response = httpMessageOf(socket) as Response
+  if (encodedStreams.has(response)) return { reason: 'it is compressed: where its events end is not known', passes: false }
   const { req } = response
   if (!response.headersSent) return { reason: 'a request is being served', passes: true }
   if (!req.complete || parserOf(socket)?.incoming !== req) return { reason: 'a request is behind an event stream', passes: true }
@@ -68,7 +69,7 @@ function obstacleOf(socket: Socket): Obstacle | undefined {
   if (fedByPipe(response)) return { reason: 'a stream of this process is piped into it', passes: true }
   if (!isFlushed(response) || streams.get(response)?.events.isBetweenEvents === false)
     return { reason: 'half an event is written', passes: true }
-  return undefined
+  return hasAsked(req) ? undefined : streams.get(response)?.beginning.obstacle()
 }
 
 function watch(socket: Socket, onPassed: () => void): () => void {
@@ -77,7 +78,9 @@ function watch(socket: Socket, onPassed: () => void): () => void {
   const stream = streams.get(response)
   if (stream) stream.onBoundary = onPassed
   response.on('close', later).on('unpipe', later)
+  const older = setTimeout(onPassed, stream?.beginning.obstacle()?.left ?? 0).unref()
   return () => {
+    clearTimeout(older)
     if (stream) stream.onBoundary = undefined
     response.off('close', later).off('unpipe', later)
   }
@@ -148,6 +151,7 @@ function adopt(arrival: Arrival, state: unknown): void {
   const { request, chunked, status, events } = state as SseState
   replay(arrival, request, (_request, response) => {
     if (response === undefined) throw new Error('the server takes the request of an event stream for an upgrade')
+    begunElsewhere.add(response)
     goOn(response, { chunked, fits: ({ statusCode }, head) => statusCode === status && (!events || isEventStream(head)) })
   })
   restoreTimeout(arrival)

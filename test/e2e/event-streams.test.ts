@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { Client } from '../helpers/client.js'
 import { ask, asking, body, chunk, head } from '../helpers/http.js'
 import { missingNodes, NODES } from '../helpers/nodes.js'
-import { nextPlain, startPlain } from '../helpers/plain.js'
+import { nextPlain, startPlain, TOOK_OVER } from '../helpers/plain.js'
 import { Line } from '../helpers/process.js'
 
 /** The program, with a client of one of its streams that has read the welcome. */
@@ -72,6 +72,44 @@ describe('an event stream of a program that has never heard of tsunagi', () => {
     }
     expect(client.surplus.toString()).not.toContain('welcome')
     expect(client.seen).toEqual([])
+  })
+
+  it('stays where its first event has come by itself after its head: nobody knows whether that was a greeting', async () => {
+    const { line, client, first } = await listening('/afterwards', {}, { TSUNAGI_GRACE: '1' })
+    await body(client, `data: welcome to ${first.pid}\n\n`)
+    await line.launch().untilSaid(TOOK_OVER)
+    await client.expectEnd()
+    expect((await first.exited).code).toBe(0)
+    expect(first.stderr).toMatch('its first event came later than its head')
+    expect(client.seen).toEqual(['end'])
+  })
+
+  it('moves where its first event was that of an interval, or of an older stream as well', async () => {
+    const { line, client, first } = await listening('/interval')
+    await body(client, `data: ${first.pid}\n\n`)
+    const [older, younger] = [await Client.connect(line.port), await Client.connect(line.port)]
+    older.send(asking('/ticks'))
+    await head(older)
+    await body(older, welcome(first.pid))
+    younger.send(asking('/quiet'))
+    await head(younger)
+    first.tell('say')
+    for (const either of [older, younger]) await body(either, `id: said-1\ndata: ${first.pid} says 1\n\n`)
+    const successor = await nextPlain(line, { mode: { said: 1 } })
+    successor.tell('say')
+    for (const either of [older, younger]) await body(either, `id: said-2\ndata: ${successor.pid} says 2\n\n`)
+    let heard = ''
+    while (!heard.includes(`data: ${successor.pid}\n`)) heard += await chunk(client)
+    expect([...client.seen, ...older.seen, ...younger.seen]).toEqual([])
+  })
+
+  it('stays where it is compressed, and says why', async () => {
+    const { line, client, first } = await listening('/compressed', {}, { TSUNAGI_GRACE: '1' })
+    await body(client, welcome(first.pid))
+    await line.launch().untilSaid(TOOK_OVER)
+    await client.expectEnd()
+    expect((await first.exited).code).toBe(0)
+    expect(first.stderr).toMatch('it is compressed: where its events end is not known')
   })
 
   it('waits for the other half of an event', async () => {

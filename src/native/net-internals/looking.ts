@@ -1,3 +1,4 @@
+import { executionAsyncResource } from 'node:async_hooks'
 /* What a socket shows of itself without being touched. */
 import net, { type Server, type Socket } from 'node:net'
 import { findSymbol, internals, symbolValue, type TcpHandle } from './private-fields.js'
@@ -90,4 +91,9 @@ export function loopNow(): number {
   const timer = setTimeout(() => {}, 1)
   clearTimeout(timer)
   return (timer as unknown as { _idleStart: number })._idleStart
+}
+
+/** The code that runs now was called by setInterval. @note lib/internal/timers.js: the timer is the execution's resource, `_repeat` its interval. */
+export function isInRepeatingTimer(): boolean {
+  return (executionAsyncResource() as { _repeat?: number | null })._repeat != null
 }
