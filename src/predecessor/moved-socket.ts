@@ -10,30 +10,20 @@ import type { LateSink } from '../protocols/protocol.js'
 
 /** Turns `socket`, whose handle is gone already, into a moved one. */
 export function becomeMoved(socket: Socket, sink: LateSink, { writableState }: Detached): void {
-  const moved = socket as Socket & MovedState
-  moved[SINK] = sink
-  moved[ENDED] = writableState.ending
-  moved[DESTROYED] = false
+  ;(socket as Socket & Moved)[MOVED] = { sink, ended: writableState.ending, destroyed: false }
   Object.setPrototypeOf(socket, movedPrototype(Object.getPrototypeOf(socket) as object))
 }
 
 /** The inverse: the connection is this process's again. */
 export function unbecomeMoved(socket: Socket): void {
-  const moved: Partial<MovedState> = socket as Socket & MovedState
-  delete moved[SINK]
-  delete moved[ENDED]
-  delete moved[DESTROYED]
+  delete (socket as Partial<Moved>)[MOVED]
   Object.setPrototypeOf(socket, Object.getPrototypeOf(Object.getPrototypeOf(socket)) as object)
 }
 
-const SINK = Symbol('tsunagi.sink')
-const ENDED = Symbol('tsunagi.ended')
-const DESTROYED = Symbol('tsunagi.destroyed')
+const MOVED = Symbol('tsunagi.moved')
 
-interface MovedState {
-  [SINK]: LateSink
-  [ENDED]: boolean
-  [DESTROYED]: boolean
+interface Moved {
+  [MOVED]: { readonly sink: LateSink; ended: boolean; destroyed: boolean }
 }
 
 /** Events that say something about the connection or its streams. Others are the application's own and go on. */
@@ -57,36 +47,36 @@ const SILENCED = new Set<string | symbol>([
 type Callback = (error?: Error | null) => void
 
 const methods = {
-  emit(this: Socket & MovedState, event: string | symbol, ...args: unknown[]): boolean {
+  emit(this: Socket & Moved, event: string | symbol, ...args: unknown[]): boolean {
     if (SILENCED.has(event)) return false
     const original = Object.getPrototypeOf(Object.getPrototypeOf(this)) as Socket
     return Reflect.apply(original.emit, this, [event, ...args])
   },
-  write(this: Socket & MovedState, chunk: unknown, encoding?: unknown, callback?: unknown): boolean {
-    if (!this[ENDED] && !this[DESTROYED]) this[SINK].late('write', toBytes(chunk, encoding))
+  write(this: Socket & Moved, chunk: unknown, encoding?: unknown, callback?: unknown): boolean {
+    if (!this[MOVED].ended && !this[MOVED].destroyed) this[MOVED].sink.late('write', toBytes(chunk, encoding))
     acknowledge(typeof encoding === 'function' ? encoding : callback)
     return true
   },
-  end(this: Socket & MovedState, chunk?: unknown, encoding?: unknown, callback?: unknown): Socket {
+  end(this: Socket & Moved, chunk?: unknown, encoding?: unknown, callback?: unknown): Socket {
     if (typeof chunk === 'function') return methods.end.call(this, undefined, undefined, chunk)
-    if (!this[ENDED] && !this[DESTROYED]) {
-      this[ENDED] = true
-      this[SINK].late('end', chunk === undefined || chunk === null ? new Uint8Array() : toBytes(chunk, encoding))
+    if (!this[MOVED].ended && !this[MOVED].destroyed) {
+      this[MOVED].ended = true
+      this[MOVED].sink.late('end', chunk === undefined || chunk === null ? new Uint8Array() : toBytes(chunk, encoding))
     }
     acknowledge(typeof encoding === 'function' ? encoding : callback)
     return this
   },
-  destroy(this: Socket & MovedState): Socket {
-    if (!this[DESTROYED]) {
-      this[DESTROYED] = true
-      this[SINK].late('destroy', new Uint8Array())
+  destroy(this: Socket & Moved): Socket {
+    if (!this[MOVED].destroyed) {
+      this[MOVED].destroyed = true
+      this[MOVED].sink.late('destroy', new Uint8Array())
     }
     return this
   },
-  destroySoon(this: Socket & MovedState): void {
+  destroySoon(this: Socket & Moved): void {
     methods.end.call(this)
   },
-  resetAndDestroy(this: Socket & MovedState): Socket {
+  resetAndDestroy(this: Socket & Moved): Socket {
     return methods.destroy.call(this)
   },
   read: () => null,
@@ -98,24 +88,24 @@ const methods = {
 /** Setters of net.Socket that would reach for a handle. */
 const CHAINED = ['setTimeout', 'setNoDelay', 'setKeepAlive', 'pause', 'resume', 'ref', 'unref', 'setEncoding'] as const
 
-const getters: Record<string, (this: Socket & MovedState) => unknown> = {
+const getters: Record<string, (this: Socket & Moved) => unknown> = {
   destroyed() {
-    return this[DESTROYED]
+    return this[MOVED].destroyed
   },
   writable() {
-    return !this[ENDED] && !this[DESTROYED]
+    return !this[MOVED].ended && !this[MOVED].destroyed
   },
   writableEnded() {
-    return this[ENDED]
+    return this[MOVED].ended
   },
   readable() {
-    return !this[DESTROYED]
+    return !this[MOVED].destroyed
   },
   writableLength: () => 0,
   writableNeedDrain: () => false,
   errored: () => null,
   readyState() {
-    return this[DESTROYED] ? 'closed' : 'open'
+    return this[MOVED].destroyed ? 'closed' : 'open'
   },
 }
 

@@ -137,8 +137,9 @@ function snapshotConnections(
     // Order matters: what a parser holds was read before what the stream still buffers.
     const bytes = unreadOf(socket)
     if (bytes || special?.held) unread.add(index, [...(special?.held ?? []), ...(bytes ? [bytes] : [])])
-    if (bytesInFlight(socket) > 0) inFlight.push(index)
-    if (bytesInFlight(socket) > 0 || socket.writableLength > 0) unfinished.push(index)
+    const isInFlight = bytesInFlight(socket) > 0
+    if (isInFlight) inFlight.push(index)
+    if (isInFlight || socket.writableLength > 0) unfinished.push(index)
   })
   const queued = snapshotWriteQueues(native, fds, inFlight)
   // Order matters: what libuv holds was written before what the Writable still buffers.

@@ -38,7 +38,8 @@ export class Protocols {
 
   /** Whose connection this is now; `undefined` for one that nothing here understands: it drains. */
   of(socket: Socket, attached: AttachedServer | undefined): Protocol | undefined {
-    return this.#all.find((protocol) => protocol.knows(socket, attached))
+    for (const protocol of this.#all) if (protocol.knows(socket, attached)) return protocol
+    return undefined
   }
 
   /** Whether connections pass something on to each other by what this library knows, and so have to come to rest together. */

@@ -1,6 +1,12 @@
 import type { Socket } from 'node:net'
 import type { Native } from '../native/native.js'
-import { fdOf, holdFlow, releaseFlow } from '../native/net-internals.js'
+import { holdFlow, releaseFlow } from '../native/net-internals.js'
+
+/** A socket with the descriptor that it had when it was made: asked for thousands at a time, Node's own getter would cost more than the poll. */
+interface Waiting {
+  readonly socket: Socket
+  readonly fd: number
+}
 
 /**
  * Lets resumed connections be read from: those that have something to read at once, the others over several turns of the loop. Starting to read
@@ -12,7 +18,7 @@ import { fdOf, holdFlow, releaseFlow } from '../native/net-internals.js'
 export class Flow {
   readonly #native: Native
   /** Still to be started, the last one next. */
-  #waiting: Socket[] = []
+  #waiting: Waiting[] = []
   #isScheduled = false
 
   constructor(native: Native) {
@@ -24,10 +30,14 @@ export class Flow {
     holdFlow(socket)
   }
 
-  start(sockets: readonly Socket[]): void {
-    const [unread, others] = [sockets.filter(hasUnread), sockets.filter((socket) => !hasUnread(socket))]
-    for (const socket of unread) releaseFlow(socket)
-    this.#waiting = others.concat(this.#waiting)
+  start(connections: readonly Waiting[]): void {
+    const before = this.#waiting
+    this.#waiting = []
+    for (const connection of connections) {
+      if (hasUnread(connection.socket)) releaseFlow(connection.socket)
+      else this.#waiting.push(connection)
+    }
+    for (const connection of before) this.#waiting.push(connection)
     this.#startReadable()
     if (this.#waiting.length <= SLICE) this.finish()
     else this.#schedule()
@@ -35,7 +45,7 @@ export class Flow {
 
   /** All that are left, now: before this process hands them over itself. */
   finish(): void {
-    for (const socket of this.#waiting.splice(0)) releaseFlow(socket)
+    for (const { socket } of this.#waiting.splice(0)) releaseFlow(socket)
   }
 
   /** After a turn in which those that have been started are served. */
@@ -48,16 +58,23 @@ export class Flow {
   #turn(): void {
     this.#isScheduled = false
     this.#startReadable()
-    for (const socket of this.#waiting.splice(-SLICE)) releaseFlow(socket)
+    for (const { socket } of this.#waiting.splice(-SLICE)) releaseFlow(socket)
     if (this.#waiting.length > 0) this.#schedule()
   }
 
+  /** A descriptor whose socket has gone meanwhile may be another's by now: then a socket without a handle is released, which does nothing. */
   #startReadable(): void {
-    const ready = new Set(this.#native.pollReadable(Int32Array.from(this.#waiting, fdOf), 0))
-    if (ready.size === 0) return
     const waiting = this.#waiting
-    this.#waiting = waiting.filter((_, index) => !ready.has(index))
-    for (const index of ready) releaseFlow(waiting[index] as Socket)
+    const fds = new Int32Array(waiting.length)
+    for (let at = 0; at < fds.length; at++) fds[at] = (waiting[at] as Waiting).fd
+    const ready = this.#native.pollReadable(fds, 0)
+    // From the last one: each is taken out by what is behind it, so that the others keep their order but for a few.
+    for (const index of ready.reverse()) {
+      const { socket } = waiting[index] as Waiting
+      const last = waiting.pop() as Waiting
+      if (index < waiting.length) waiting[index] = last
+      releaseFlow(socket)
+    }
   }
 }
 

@@ -13,7 +13,8 @@ import type { Session } from './session.js'
 export class Inheritance {
   readonly #installation: Installation
   readonly #session: Session
-  readonly #sockets = new Map<number, { readonly socket: Socket; readonly protocol: Protocol }>()
+  /** By number. No Map: one that grows to thousands keeps those waiting who are to be served right after. */
+  readonly #moved: { readonly socket: Socket; readonly protocol: Protocol }[] = []
   readonly #tally = new Tally()
   readonly #unclaimedState: string[] = []
   isFirst = true
@@ -32,7 +33,7 @@ export class Inheritance {
   take({ record }: Arrived, { connections, refused, unclaimedState }: Restored, timer: PhaseTimer, isFirst: boolean): void {
     let [unreadBytes, unsentBytes] = [0, 0]
     for (const { index, socket, protocol, unread, unsent } of connections) {
-      this.#sockets.set(record.base + index, { socket, protocol })
+      this.#moved[record.base + index] = { socket, protocol }
       if (unread) unreadBytes += sum(unread)
       if (unsent) unsentBytes += sum(unsent)
     }
@@ -77,7 +78,7 @@ export class Inheritance {
         if (!channel.closed) this.follow(onPrepare, onLeft)
       },
       onClose: () => {
-        this.#sockets.clear()
+        this.#moved.length = 0
         this.#session.close()
         if (!this.#reported) this.#report()
         onLeft()
@@ -94,7 +95,7 @@ export class Inheritance {
 
   /** As the application would do it here, in order. */
   #deliverLate({ connection, kind, detail }: MessageOf<'late'>, data: Uint8Array): void {
-    const moved = this.#sockets.get(connection)
+    const moved = this.#moved[connection]
     if (moved && !moved.socket.destroyed) moved.protocol.late(moved.socket, { kind, data, detail })
   }
 

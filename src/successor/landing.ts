@@ -65,6 +65,10 @@ export class Landing {
     return Int32Array.from(this.#fds)
   }
 
+  fd(index: number): number {
+    return this.#fds[index] as number
+  }
+
   socket(index: number): Socket | undefined {
     return this.#landed[index]
   }
@@ -77,7 +81,7 @@ export class Landing {
   isUnchanged(): boolean {
     return this.#landed.every((socket, index) => {
       if (socket === undefined) return true
-      const now = this.#native.inspectTcp(Int32Array.of(fdOf(socket)))
+      const now = this.#native.inspectTcp(Int32Array.of(this.fd(index)))
       return [VERIFY_COLUMN.consumed, VERIFY_COLUMN.produced].every((column) => now[column] === this.figure(index, column))
     })
   }

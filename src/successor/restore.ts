@@ -20,6 +20,7 @@ import { compareFigures } from './second-witness.js'
 export interface RestoredConnection {
   readonly index: number
   readonly socket: Socket
+  readonly fd: number
   readonly attached: AttachedServer | undefined
   readonly protocol: Protocol
   readonly state: unknown
@@ -102,7 +103,19 @@ export function restore(
       consumed: landing.figure(index, VERIFY_COLUMN.consumed),
       produced: landing.figure(index, VERIFY_COLUMN.produced),
     })
-    byIndex[index] = { index, socket, attached, protocol, state, flags, unread: undefined, unsent: undefined, timeout: undefined, readable }
+    byIndex[index] = {
+      index,
+      socket,
+      fd: landing.fd(index),
+      attached,
+      protocol,
+      state,
+      flags,
+      unread: undefined,
+      unsent: undefined,
+      timeout: undefined,
+      readable,
+    }
   }
   fillIn(record, segments, byIndex)
   const unclaimedState: string[] = []

@@ -24,7 +24,7 @@ export function resume(
       if (at === 0) installation.env.fault('successor-amid-resume')
     }
   })
-  installation.flow.start(connections.map(({ socket }) => socket))
+  installation.flow.start(connections)
 }
 
 type OnThrow = (error: unknown, connection: RestoredConnection) => void

@@ -49,8 +49,9 @@ export class WebSocketProtocol implements Protocol {
     for (const dialect of this.#dialects) dialect.prepare?.()
   }
 
+  /** Its library listens to the end of the socket: where nobody does, thousands of sockets need not be searched while the server stands still. */
   knows(socket: Socket): boolean {
-    return webSocketOn(socket) !== undefined
+    return socket.listenerCount('close') > 0 && webSocketOn(socket) !== undefined
   }
 
   obstacleOf(socket: Socket): Obstacle | undefined {
