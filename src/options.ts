@@ -51,7 +51,10 @@ export interface AttachOptions {
   survive?: boolean
 }
 
-const DEFAULTS: Required<AttachOptions> = { policy: () => 'move', onExit: 'none', repair: 'auto', replay: 0, survive: false }
+/** The default policy. */
+export const moveAll = (): Decision => 'move'
+
+const DEFAULTS: Required<AttachOptions> = { policy: moveAll, onExit: 'none', repair: 'auto', replay: 0, survive: false }
 
 /** Applies defaults and rejects what is not an option, naming the nearest one that is. Throws a TypeError ERR_TSUNAGI_OPTION. */
 export function resolveOptions(options: AttachOptions = {}): Required<AttachOptions> {

@@ -95,7 +95,11 @@ const SHAPES = {
     states: list(object({ scope: text, name: text, version: integer, migrates: flag }), 10_000),
     mode: oneOf('auto', 'atomic', 'rolling'),
     canary: optional(object(canary)),
+    ahead: flag,
   },
+  ahead: { connections: connection, count },
+  landed: {},
+  ended: { place: count },
   prepare: { connections: connection, bytes: count, watch: optional(count) },
   go: {},
   fds: { count },
@@ -114,6 +118,7 @@ const SHAPES = {
     graph: bytes,
     required: list(tuple(connection, text)),
     protocols: list(tuple(connection, text, anything)),
+    ahead: optional(bytes),
     repair: optional(object({ figures: bytes, tuples: bytes, names: list(text, 10_000) })),
   },
   ack: { refused: list(tuple(connection, text)) },
@@ -165,6 +170,7 @@ const SHAPES = {
 
 /** Fields that were appended later, with what a peer means that does not send them. */
 const APPENDED = {
+  ready: { ahead: false },
   transfer: { protocols: [] },
   late: { detail: null },
   reloaded: { later: [] },
@@ -172,13 +178,14 @@ const APPENDED = {
 
 /** What one field's check cannot see: columns of the announced length, indexes that exist, descriptors that were announced. */
 function checkColumns(message: Message, frame: Frame): void {
-  if (message.type === 'fds' && message.count !== frame.fds.length)
-    throw malformed(`fds.count is ${message.count}, ${frame.fds.length} came`)
+  if ((message.type === 'fds' || message.type === 'ahead') && message.count !== frame.fds.length)
+    throw malformed(`${message.type}.count is ${message.count}, ${frame.fds.length} came`)
   if (message.type !== 'transfer') return
   const n = message.count
   if (message.server.length !== 2 * n || message.flags.length !== 2 * n || message.verify.length !== 24 * n) {
     throw malformed('the columns of transfer are not as long as its count says')
   }
+  if (message.ahead && message.ahead.length !== 4 * n) throw malformed('the places of transfer.ahead are not of its connections')
   if (message.repair && !areRows(message.repair, n)) throw malformed('the figures of transfer.repair are not of its connections')
   for (const column of [message.timeouts, message.highWaterMarks, message.unread, message.unsent, message.required, message.protocols]) {
     if (column.some(([index]) => index >= n)) throw malformed('transfer names a connection beyond its count')

@@ -10,6 +10,8 @@ import type { Come, Inquiry, Reload, Reloaded, Save, Saved, Status } from './too
  *   claim ──────────────────────────▶           one more address of the same process
  *         ◀────────────────────────── listener  + its fd              (or listener without one)
  *   ready ──────────────────────────▶           booted; which state versions it can take
+ *         ◀────────────────────────── ahead …   where thousands are to come: copies of their descriptors while they are served on,
+ *   landed ─────────────────────────▶           batch by batch   (and `ended` for each that ends before the freeze)
  *         ◀────────────────────────── prepare   how much is coming
  *   go ─────────────────────────────▶           "I sit in my receive loop"
  *         ◀────────────────────────── fds …     batches, in the order of the record, which is made meanwhile
@@ -46,6 +48,9 @@ export type Message =
   | Claim
   | Listener
   | Ready
+  | Ahead
+  | Landed
+  | Ended
   | Prepare
   | Go
   | Fds
@@ -131,6 +136,8 @@ export interface Ready {
   mode: HandoverMode
   /** What it wishes; absent from a version that knows nothing of it. */
   canary?: Canary
+  /** Whether it takes descriptors ahead of the freeze. */
+  ahead: boolean
 }
 
 /** A first transaction of a few connections without the listeners, which the predecessor gets back if the successor is not well in the time after it. */
@@ -139,6 +146,23 @@ export interface Canary {
   connections: number
   /** Milliseconds for which it is watched. */
   watch: number
+}
+
+/** Copies of descriptors whose connections are served on: the first message has none, and says how many connections there are. Each is answered by `landed`. */
+export interface Ahead {
+  type: 'ahead'
+  connections: number
+  count: number
+}
+
+export interface Landed {
+  type: 'landed'
+}
+
+/** The connection at this place among those that went ahead has ended. */
+export interface Ended {
+  type: 'ended'
+  place: number
 }
 
 /** One transaction for all connections, or the listeners with a few first and the rest in batches; 'auto': by number and bytes pending. */
@@ -157,7 +181,7 @@ export interface Go {
   type: 'go'
 }
 
-/** One batch of descriptors, at most 252. */
+/** One batch of descriptors, at most 252. An empty one says that the server stands still from here on: what went ahead does not change any more. */
 export interface Fds {
   type: 'fds'
   count: number

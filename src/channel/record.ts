@@ -29,6 +29,8 @@ export interface Transfer {
   required: [number, string][]
   /** [connection, name of its protocol, state] where that is not plain TCP; the state is plain data that only the protocol understands. */
   protocols: [number, string, unknown][]
+  /** Int32: its place among those that went ahead, -1 for one whose descriptor came after them. Absent where none went. */
+  ahead?: Uint8Array
   /** Of the first connections, as many as it has rows. Absent without CAP_NET_ADMIN and where there are many. */
   repair?: RepairFigures
 }

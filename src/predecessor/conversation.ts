@@ -7,8 +7,9 @@ import { serverInPlace } from '../name.js'
 import { serverFdOf } from '../native/net-internals.js'
 import { come } from '../successor/come.js'
 import { VERSION } from '../version.js'
+import { Ahead } from './ahead.js'
 import { answer } from './answer.js'
-import type { Scope } from './freeze.js'
+import { freeze, type Scope } from './freeze.js'
 import { type HandedOver, handOver } from './hand-over.js'
 import { agreedProtocol, type Refusal, refusalOfHello, refusalOfStates, type WhyUnmigratable, whyUnmigratable } from './negotiate.js'
 import { quiesce } from './quiesce.js'
@@ -28,6 +29,7 @@ export class Conversation {
   #attempts = 0
   /** What the next `go` starts; there until its block begins, since the successor waits for nothing else meanwhile. */
   #scope: Scope | undefined
+  #ahead: Ahead | undefined
 
   constructor(installation: Installation, peer: Peer) {
     this.#installation = installation
@@ -65,6 +67,8 @@ export class Conversation {
         return this.#offer(message.address)
       case 'ready':
         return this.#prepareFirst(message)
+      case 'landed':
+        return this.#ahead?.landed()
       case 'go':
         return this.#go()
       case 'started':
@@ -153,9 +157,21 @@ export class Conversation {
     if (refusal) return this.#refuse(refusal)
     const selection = canary ? this.#settlement.canaryScope(this.#claimed, canary) : this.#settlement.firstScope(ready.mode)
     this.#whyUnmigratable = whyUnmigratable(ready.states)
-    void rehearse(this.#installation, { ...selection, claimed: this.#claimed, whyUnmigratable: this.#whyUnmigratable }).then(() => {
-      if (!this.#peer.channel.closed) this.#prepare(selection, canary?.watch)
+    const scope = { ...selection, claimed: this.#claimed, whyUnmigratable: this.#whyUnmigratable }
+    void rehearse(this.#installation, scope).then(() => {
+      if (this.#peer.channel.closed) return
+      if (ready.ahead && selection.limit === Number.POSITIVE_INFINITY) this.#sendAhead(scope)
+      else this.#prepare(selection, canary?.watch)
     })
+  }
+
+  /** Where all move at once and they are many. */
+  #sendAhead(scope: Scope): void {
+    const { moving } = freeze(this.#installation, { ...scope, isRehearsal: true })
+    if (moving.length < WORTH_SENDING_AHEAD) return this.#prepare(scope)
+    const sockets = moving.map(({ socket }) => socket)
+    const ahead = new Ahead(this.#installation, this.#peer.channel, sockets, () => this.#prepare({ ...scope, ahead }))
+    this.#ahead = ahead
   }
 
   /** The next transaction, after one has been resumed. */
@@ -164,7 +180,7 @@ export class Conversation {
     if (next) this.#prepare(next)
   }
 
-  #prepare(selection: Pick<Scope, 'only' | 'limit' | 'more'>, watch?: number): void {
+  #prepare(selection: Pick<Scope, 'only' | 'limit' | 'more' | 'ahead'>, watch?: number): void {
     const { finder, servers } = this.#installation
     this.#scope = { ...selection, claimed: this.#claimed, whyUnmigratable: this.#whyUnmigratable }
     const candidates = selection.only?.size ?? [...finder.find(servers).values()].reduce((sum, { length }) => sum + length, 0)
@@ -205,6 +221,9 @@ export class Conversation {
       if (!(error instanceof TsunagiError && error.serving)) throw error
       thaw()
       return this.#abort(error)
+    } finally {
+      this.#ahead?.close()
+      this.#ahead = undefined
     }
     thaw() // what stays here is read again
     this.#attempts = 0
@@ -246,6 +265,7 @@ export class Conversation {
   }
 
   #end(reason: Error): void {
+    this.#ahead?.close()
     this.#settlement.channelOnClose()
     if (this.#settlement.hasCommitted) return // until its death is proven it stays the one successor
     this.#installation.desk.dismiss(this, reason)
@@ -259,6 +279,8 @@ function wishedFor(canary: Canary | undefined): Canary | undefined {
 
 /** The answer to a `go` for what has been given up meanwhile. */
 const TOO_LATE = { type: 'abort', code: 'ERR_TSUNAGI_ABORTED', reason: 'it was given up', again: false } as const
+/** Fewer are sent and looked at in the block in no time, and may be looked at in repair mode before. */
+const WORTH_SENDING_AHEAD = 1_000
 const MAX_ATTEMPTS = 4
 /** Once others serve, what is left costs nobody a try but itself: a machine that is busy for seconds is waited for. */
 const MAX_LATER_ATTEMPTS = 10

@@ -4,6 +4,7 @@ import type { AttachedServer } from '../attached-server.js'
 import type { Installation } from '../installation.js'
 import { fdOf, isOfPrimary, serverHandleOf } from '../native/net-internals.js'
 import type { Protocol } from '../protocols/protocol.js'
+import type { Ahead } from './ahead.js'
 import { type Fate, judge } from './judge.js'
 import type { WhyUnmigratable } from './negotiate.js'
 
@@ -16,6 +17,8 @@ export interface MovingConnection {
   readonly protocol: Protocol
   /** What asked for it to move. */
   readonly rule: string
+  /** Its place among those whose descriptor the successor has already, -1: it has not. */
+  readonly place: number
 }
 
 export interface StayingConnection {
@@ -41,6 +44,7 @@ export interface Frozen {
   readonly datagrams: Map<string, DatagramSocket>
   /** Servers whose listener nobody claimed: they are drained. */
   readonly unclaimed: AttachedServer[]
+  readonly ahead: Ahead | undefined
 }
 
 /** What a transaction covers. */
@@ -54,6 +58,8 @@ export interface Scope {
   readonly limit: number
   /** Connections that are to follow in further transactions. */
   readonly more: number
+  /** Descriptors that the successor has already. */
+  readonly ahead?: Ahead | undefined
   /** Nothing will move: the application's policy is not asked. */
   readonly isRehearsal?: boolean
 }
@@ -63,7 +69,7 @@ export interface Scope {
  * event loop does not run nothing is read, written or accepted. Its inverse, `thaw`, is to return.
  */
 export function freeze(installation: Installation, scope: Scope): Frozen {
-  const { claimed, only, limit } = scope
+  const { claimed, only, limit, ahead } = scope
   const frozen: Frozen = {
     moving: [],
     staying: [],
@@ -73,6 +79,7 @@ export function freeze(installation: Installation, scope: Scope): Frozen {
     shared: [],
     datagrams: only ? new Map() : installation.datagrams.socketsAt(claimed),
     unclaimed: [],
+    ahead,
   }
   for (const attached of installation.servers) {
     const isClaimed = claimed.has(attached.key)
@@ -91,7 +98,10 @@ export function freeze(installation: Installation, scope: Scope): Frozen {
       }
       const verdict = isClaimed ? judge(installation, attached, socket, scope) : UNCLAIMED
       if ('reason' in verdict) frozen.staying.push({ socket, attached, ...verdict })
-      else frozen.moving.push({ socket, fd: fdOf(socket), attached, protocol: verdict.protocol, rule: verdict.rule })
+      else {
+        const { protocol, rule } = verdict
+        frozen.moving.push({ socket, fd: fdOf(socket), attached, protocol, rule, place: ahead ? ahead.placeOf(socket) : -1 })
+      }
     }
   }
   return frozen

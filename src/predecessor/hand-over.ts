@@ -4,12 +4,13 @@ import { Deadline, freezeBudget } from '../handover/deadline.js'
 import type { Phase } from '../handover/phase.js'
 import { PhaseTimer } from '../handover/report.js'
 import type { Installation } from '../installation.js'
+import { moveAll } from '../options.js'
 import type { LateSink } from '../protocols/protocol.js'
 import { type Frozen, freeze, type Scope } from './freeze.js'
 import { insure } from './insure.js'
 import { type Copies, closeCopies, copyDescriptors, type Handed, type Released, release } from './release.js'
 import { sendDescriptors, sendRecord } from './send.js'
-import { snapshot } from './snapshot.js'
+import { notAhead, snapshot } from './snapshot.js'
 import { thaw } from './thaw.js'
 
 /** One transaction, as the conversation has agreed on it. */
@@ -50,20 +51,30 @@ function untilCommit(installation: Installation, { channel, scope, base }: Trans
   let copies: Copies | undefined
   try {
     env.fault('predecessor-before-freeze')
+    const standStill = () => scope.ahead && channel.send({ type: 'fds', count: 0 }) // the successor looks at what it has while this side goes on
+    const asksNobody = [...installation.servers].every(({ options }) => options.policy === moveAll)
+    if (asksNobody) standStill()
     frozen = freeze(installation, scope)
+    if (!asksNobody) standStill() // a policy may write
     timer.end(phase)
     phase = 'send'
     env.fault('predecessor-before-send')
     const figures = insure(env, frozen) // before its descriptor is there: while it is in repair mode nobody else may use it
-    const sent = frozen.moving.map(({ fd }) => fd)
+    const sent = notAhead(frozen.moving).map(({ fd }) => fd)
     sendDescriptors(env, channel, sent, new Deadline(env.now, freezeBudget(sent.length, 0)))
     timer.end(phase)
     phase = 'snapshot'
     const taken = snapshot(installation, frozen, base, scope.more)
     timer.end(phase)
     phase = 'send'
-    const deadline = new Deadline(env.now, freezeBudget(sent.length, taken.unreadBytes + taken.unsentBytes))
-    sendDescriptors(env, channel, Array.from(taken.fds.subarray(sent.length)), deadline) // those that joined by carried state
+    const deadline = new Deadline(env.now, freezeBudget(taken.record.count, taken.unreadBytes + taken.unsentBytes))
+    const joined = notAhead(frozen.moving).slice(sent.length) // by carried state
+    sendDescriptors(
+      env,
+      channel,
+      joined.map(({ fd }) => fd),
+      deadline,
+    )
     sendRecord(channel, figures ? { ...taken, record: { ...taken.record, repair: figures } } : taken, deadline)
     env.fault('predecessor-after-send')
     timer.end(phase)

@@ -20,15 +20,18 @@ export function sendRecord(channel: Channel, { record, segments }: Snapshot, dea
   channel.send(record, { segments, timeoutMs: deadline.left })
 }
 
-/** @note unix(7): ETOOMANYREFS when a user without CAP_SYS_RESOURCE has more descriptors in flight than RLIMIT_NOFILE; nothing was sent then. */
 export function whileTooManyInFlight(env: Env, deadline: Deadline, attempt: () => void): void {
   for (;;) {
     try {
       return attempt()
     } catch (error) {
-      const code = (error as NodeJS.ErrnoException).code
-      if ((code !== 'ETOOMANYREFS' && code !== 'ENOBUFS') || deadline.left === 0) throw error
+      if (!isOutOfRoom(error) || deadline.left === 0) throw error
       env.native.pollReadable(new Int32Array(), 1)
     }
   }
+}
+
+/** @note unix(7): ETOOMANYREFS when a user without CAP_SYS_RESOURCE has more descriptors in flight than RLIMIT_NOFILE; nothing was sent then. */
+export function isOutOfRoom(error: unknown): boolean {
+  return ['ETOOMANYREFS', 'ENOBUFS'].includes((error as NodeJS.ErrnoException).code ?? '')
 }

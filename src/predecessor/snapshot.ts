@@ -83,7 +83,7 @@ function snapshotCarried({ carried }: Snapshotting, frozen: Frozen, held: Map<nu
 function joinOrLeave(socket: Socket, frozen: Frozen, indexes: Map<object, number>): number {
   const isAccepted = frozen.staying.some((connection) => connection.socket === socket)
   if (isAccepted || socket.destroyed || raw.obstacleOf(socket) !== undefined) return ABSENT_SOCKET
-  const index = frozen.moving.push({ socket, fd: fdOf(socket), attached: undefined, protocol: raw, rule: 'carried state' }) - 1
+  const index = frozen.moving.push({ socket, fd: fdOf(socket), attached: undefined, protocol: raw, rule: 'carried state', place: -1 }) - 1
   indexes.set(socket, index)
   return index
 }
@@ -97,7 +97,7 @@ function snapshotConnections(
 ): Snapshot {
   const { moving, servers } = frozen
   const n = moving.length
-  const fds = Int32Array.from(moving, ({ fd }) => fd)
+  const fds = columnOf(moving, ({ fd }) => fd)
   const serverIndexes = new Map(servers.map((attached, index) => [attached, index]))
   const server = new Uint16Array(n)
   const flags = new Uint16Array(n)
@@ -111,7 +111,7 @@ function snapshotConnections(
   const inFlight: number[] = []
   const unfinished: number[] = []
   const now = loopNow()
-  const identities = native.identities(fds)
+  const identities = identitiesOf(native, frozen)
   // One pass that looks at each of them once: what costs is the way of thousands of sockets from memory.
   moving.forEach(({ socket, attached, fd, protocol }, index) => {
     if (held.has(index)) {
@@ -146,6 +146,7 @@ function snapshotConnections(
   for (const index of unfinished) {
     unsent.add(index, [queued.get(index) ?? NOTHING, ...bufferedWritesOf((moving[index] as MovingConnection).socket)])
   }
+  const { ahead } = frozen
   const record: Transfer = {
     type: 'transfer',
     count: n,
@@ -162,6 +163,7 @@ function snapshotConnections(
     graph,
     required,
     protocols,
+    ...(ahead && { ahead: bytesOf(columnOf(moving, ({ place }) => place)) }),
   }
   return { record, segments: unread.segments, fds, queued, held, unreadBytes: unread.bytes, unsentBytes: unsent.bytes }
 }
@@ -226,7 +228,33 @@ function inspect(native: Native, fd: number): Account {
   return { consumed: figures[VERIFY_COLUMN.consumed] as number, produced: figures[VERIFY_COLUMN.produced] as number }
 }
 
-function bytesOf(column: Uint16Array | Float64Array): Uint8Array {
+/** The kernel was asked for those that went ahead when they did. */
+function identitiesOf(native: Native, { moving, ahead }: Frozen): Float64Array {
+  const others = native.identities(columnOf(ahead ? notAhead(moving) : moving, ({ fd }) => fd))
+  if (ahead === undefined) return others
+  const identities = new Float64Array(moving.length)
+  let next = 0
+  moving.forEach(({ place }, index) => {
+    identities[index] = place < 0 ? (others[next++] as number) : ahead.identityAt(place)
+  })
+  return identities
+}
+
+/** `Int32Array.from` asks an iterator for each, which is noticed with thousands. */
+function columnOf(moving: readonly MovingConnection[], pick: (connection: MovingConnection) => number): Int32Array {
+  const column = new Int32Array(moving.length)
+  moving.forEach((connection, index) => {
+    column[index] = pick(connection)
+  })
+  return column
+}
+
+/** Those whose descriptor is still to be sent. */
+export function notAhead(moving: readonly MovingConnection[]): MovingConnection[] {
+  return moving.filter(({ place }) => place < 0)
+}
+
+function bytesOf(column: Uint16Array | Int32Array | Float64Array): Uint8Array {
   return new Uint8Array(column.buffer, column.byteOffset, column.byteLength)
 }
 

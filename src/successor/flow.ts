@@ -6,6 +6,8 @@ import { holdFlow, releaseFlow } from '../native/net-internals.js'
 interface Waiting {
   readonly socket: Socket
   readonly fd: number
+  /** What came along has been read: the kernel does not know of it. */
+  readonly unread?: readonly Uint8Array[] | undefined
 }
 
 /**
@@ -34,7 +36,7 @@ export class Flow {
     const before = this.#waiting
     this.#waiting = []
     for (const connection of connections) {
-      if (hasUnread(connection.socket)) releaseFlow(connection.socket)
+      if (connection.unread) releaseFlow(connection.socket)
       else this.#waiting.push(connection)
     }
     for (const connection of before) this.#waiting.push(connection)
@@ -76,11 +78,6 @@ export class Flow {
       releaseFlow(socket)
     }
   }
-}
-
-/** What came along has been read: the kernel does not know of it. */
-function hasUnread(socket: Socket): boolean {
-  return socket.readableLength > 0
 }
 
 /** Connections for one turn: about 2 ms. */

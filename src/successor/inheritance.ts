@@ -19,7 +19,7 @@ export class Inheritance {
   readonly #unclaimedState: string[] = []
   isFirst = true
   /** Told the kernel's numbers of connections that have come. */
-  onTaken: (identities: ReadonlySet<number>) => void = () => {}
+  onTaken: ((identities: ReadonlySet<number>) => void) | undefined
   #reported = false
   /** What a 'connection' handler has thrown first for one of a canary's connections, which all go back then. */
   thrown: string | undefined
@@ -48,13 +48,19 @@ export class Inheritance {
       process.nextTick(() => this.#installation.lifecycle.own())
       this.isFirst = false
     }
+    if (this.onTaken === undefined) return
     const verify = new Float64Array(aligned(record.verify))
     this.onTaken(new Set(connections.map(({ index }) => verify[3 * index + 2] as number)))
   }
 
   /** Connections that have come so far, by their numbers. */
   get sockets(): Iterable<[number, Socket]> {
-    return [...this.#sockets].map(([number, { socket }]) => [number, socket])
+    const found: [number, Socket][] = []
+    // Leaves out numbers that have none.
+    this.#moved.forEach(({ socket }, number) => {
+      found.push([number, socket])
+    })
+    return found
   }
 
   note(error: unknown): void {

@@ -2,6 +2,7 @@ import type { Channel } from '../channel/channel.js'
 import type { Received } from '../channel/codec.js'
 import type { MessageOf } from '../channel/messages.js'
 import { TsunagiError } from '../errors.js'
+import { aligned } from '../handover/aligned.js'
 import type { Landing } from './landing.js'
 
 /** Everything of one transaction as it came over the channel. */
@@ -31,6 +32,9 @@ export function receive(channel: Channel, landing: Landing, onLate: (late: Recei
         case 'fds':
           landing.land(fds)
           break
+        case 'ended':
+          landing.dropAhead(message.place)
+          break
         case 'late':
           onLate(received) // it was on its way before the predecessor came round to this
           break
@@ -38,6 +42,8 @@ export function receive(channel: Channel, landing: Landing, onLate: (late: Recei
           landing.dropAll()
           return message
         case 'transfer':
+          if (message.ahead && !landing.arrange(new Int32Array(aligned(message.ahead))))
+            throw breach('The record names places among the descriptors that came ahead which nothing has landed on.')
           if (message.count === landing.count) return { record: message, segments, landing }
           throw breach(`The record describes ${message.count} connections and ${landing.count} descriptors came.`)
         default:

@@ -4,11 +4,10 @@ import { type DecodedGraph, decodeGraph } from '../carry/decode-graph.js'
 import { nameOfRoot, parseRootKey } from '../carry/root-key.js'
 import { type BlobField, CONNECTION_FLAG, NO_SERVER } from '../channel/record.js'
 import type { TsunagiError } from '../errors.js'
-import { openAccount } from '../handover/account.js'
 import { aligned } from '../handover/aligned.js'
 import type { Installation } from '../installation.js'
 import { VERIFY_COLUMN } from '../native/native.js'
-import { configureParkedSocket, setHighWaterMarks } from '../native/net-internals.js'
+import { setHighWaterMarks } from '../native/net-internals.js'
 import { repairWish } from '../options.js'
 import type { Protocol } from '../protocols/protocol.js'
 import { raw } from '../protocols/raw.js'
@@ -28,8 +27,9 @@ export interface RestoredConnection {
   unread: Uint8Array[] | undefined
   unsent: Uint8Array[] | undefined
   timeout: { full: number; remaining: number } | undefined
-  /** Whether there is something to read at once. */
-  readable: boolean
+  /** What the kernel says of it: see `Account`. */
+  readonly consumed: number
+  readonly produced: number
 }
 
 /** Where the descriptors come from: see holders/holder.ts. */
@@ -71,8 +71,8 @@ export function restore(
   for (const [index, feature] of record.required) {
     if (installation.protocols.named(feature) === undefined) refused.set(index, `it needs "${feature}", which this version does not know`)
   }
-  const special = new Map(record.protocols.map(([index, name, state]) => [index, { name, state }]))
-
+  const special = new Map(record.protocols.map(([index, name, state]) => [index, { protocol: installation.protocols.named(name), state }]))
+  const plain = { protocol: raw, state: null }
   const byIndex: (RestoredConnection | undefined)[] = new Array(record.count)
   for (let index = 0; index < record.count; index++) {
     const flags = column.flags[index] as number
@@ -83,8 +83,7 @@ export function restore(
     const server = column.server[index] as number
     const attached = attachedServers[server]
     const socket = landing.socket(index)
-    const { name = raw.name, state = null } = special.get(index) ?? {}
-    const protocol = installation.protocols.named(name) ?? raw // an unknown one is required and refused by now
+    const { protocol = raw, state } = special.get(index) ?? plain // an unknown one is required and refused by now
     const flaw =
       attached || server === NO_SERVER
         ? (flawOf(landing, sameSockets, column.verify, index) ?? protocol.refuse(state, attached))
@@ -93,16 +92,7 @@ export function restore(
       if (!refused.has(index)) refused.set(index, flaw ?? 'its descriptor could not be used')
       continue
     }
-    configureParkedSocket(socket, {
-      allowHalfOpen: (flags & CONNECTION_FLAG.allowHalfOpen) !== 0,
-      noDelay: (flags & CONNECTION_FLAG.noDelay) !== 0,
-      keepAlive: (flags & CONNECTION_FLAG.keepAlive) !== 0,
-    })
-    const readable = landing.figure(index, VERIFY_COLUMN.receiveQueue) > 0
-    openAccount(socket, {
-      consumed: landing.figure(index, VERIFY_COLUMN.consumed),
-      produced: landing.figure(index, VERIFY_COLUMN.produced),
-    })
+    // The socket itself is left alone until it is resumed: looking up thousands of them in memory twice would take twice as long.
     byIndex[index] = {
       index,
       socket,
@@ -114,7 +104,8 @@ export function restore(
       unread: undefined,
       unsent: undefined,
       timeout: undefined,
-      readable,
+      consumed: landing.figure(index, VERIFY_COLUMN.consumed),
+      produced: landing.figure(index, VERIFY_COLUMN.produced),
     }
   }
   fillIn(record, segments, byIndex)
@@ -131,7 +122,6 @@ function fillIn(record: Arrived['record'], segments: readonly Uint8Array[], byIn
     if (connection === undefined) continue
     connection.unread ??= []
     connection.unread.push(blob(field, segments))
-    connection.readable = true
   }
   for (const [index, field] of record.unsent) {
     const connection = byIndex[index]

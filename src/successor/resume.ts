@@ -1,7 +1,8 @@
 import { channel as diagnosticsChannel } from 'node:diagnostics_channel'
 import { CONNECTION_FLAG } from '../channel/record.js'
+import { openAccount } from '../handover/account.js'
 import type { Installation } from '../installation.js'
-import { assignServer, endReading, markEnded, setNeedDrain } from '../native/net-internals.js'
+import { assignServer, configureParkedSocket, endReading, markEnded, setNeedDrain } from '../native/net-internals.js'
 import type { Restored, RestoredConnection } from './restore.js'
 
 /**
@@ -49,6 +50,12 @@ function resumeOrClose(installation: Resuming, connection: RestoredConnection, o
 
 function resumeConnection(installation: Resuming, connection: RestoredConnection): void {
   const { socket, attached, protocol, state, flags, unread, unsent, timeout } = connection
+  configureParkedSocket(socket, {
+    allowHalfOpen: (flags & CONNECTION_FLAG.allowHalfOpen) !== 0,
+    noDelay: (flags & CONNECTION_FLAG.noDelay) !== 0,
+    keepAlive: (flags & CONNECTION_FLAG.keepAlive) !== 0,
+  })
+  openAccount(socket, connection)
   installation.flow.hold(socket)
   if (unread) for (const bytes of unread.reverse()) socket.unshift(bytes)
   if (unsent) for (const bytes of unsent) socket.write(bytes)

@@ -22,10 +22,12 @@ export class Session {
   readonly leftovers = new Map<string, number>()
   /** Keys of its UDP sockets that this process has a copy of. */
   readonly datagrams = new Set<string>()
+  /** A connection has ended whose descriptor came ahead. */
+  onEnded: (place: number) => void = () => {}
   readonly #failed: Promise<never>
   #fail!: (reason: Error) => void
-  #waiting: ((message: Message) => void) | undefined
-  readonly #inbox: Message[] = []
+  #waiting: ((received: Received) => void) | undefined
+  readonly #inbox: Received[] = []
   /** What the application of the predecessor still does to connections that are here. */
   onLate: (late: Received) => void = () => {}
 
@@ -120,29 +122,31 @@ export class Session {
 
   #deliver(received: Received): void {
     const { message, fds } = received
-    this.channel.closeFds(fds)
+    if (message.type !== 'ahead') this.channel.closeFds(fds)
     if (message.type === 'late') return this.onLate({ ...received, fds: [] })
     if (message.type === 'refused') this.#fail(refusedError(message.code, message.reason, [...this.claimed.keys()].join(', ')))
-    else if (this.#waiting) this.#waiting(message)
-    else this.#inbox.push(message)
+    else if (message.type === 'ended') this.onEnded(message.place)
+    else if (this.#waiting) this.#waiting(received)
+    else this.#inbox.push(received)
   }
 
-  /** The next message, which has to be of one of these types. */
-  async next<T extends MessageType>(...types: T[]): Promise<MessageOf<T>> {
-    const message =
+  /** The next message, which has to be of one of these types; whoever asks for 'ahead' owns its descriptors. */
+  async next<T extends MessageType>(...types: T[]): Promise<Received & { message: MessageOf<T> }> {
+    const received =
       this.#inbox.shift() ??
       (await Promise.race([
-        new Promise<Message>((resolve) => {
+        new Promise<Received>((resolve) => {
           this.#waiting = resolve
         }),
         this.#failed,
       ]))
     this.#waiting = undefined
-    if (!types.includes(message.type as T))
-      throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', `The predecessor sent "${message.type}" where "${types.join('" or "')}" was due.`, {
-        phase: 'arm',
-      })
-    return message as MessageOf<T>
+    const { message, fds } = received
+    if (types.includes(message.type as T)) return received as Received & { message: MessageOf<T> }
+    if (message.type === 'ahead') this.channel.closeFds(fds)
+    throw new TsunagiError('ERR_TSUNAGI_PROTOCOL', `The predecessor sent "${message.type}" where "${types.join('" or "')}" was due.`, {
+      phase: 'arm',
+    })
   }
 
   /** Sends what a dead predecessor need not hear. A stopped one will: this waits for as long as it takes. */
@@ -157,6 +161,7 @@ export class Session {
   close(reason?: Error): void {
     this.channel.closeFds([...this.leftovers.values()])
     this.leftovers.clear()
+    for (const { message, fds } of this.#inbox.splice(0)) if (message.type === 'ahead') this.channel.closeFds(fds)
     this.channel.close(reason)
     this.peer.closePidfd()
   }

@@ -5,9 +5,10 @@ import type { Held, Opened } from '../holders/holder.js'
 import type { Installation } from '../installation.js'
 import { fdOf } from '../native/net-internals.js'
 import { Landing } from './landing.js'
+import { makeRoom } from './make-room.js'
 import { type Restored, restore } from './restore.js'
 import { resume } from './resume.js'
-import { makeRoom, serveListeners } from './take-over.js'
+import { serveListeners } from './take-over.js'
 
 /** What a holder has for this process, and which servers have claimed a part of it. */
 export interface HeldSession {
@@ -66,7 +67,8 @@ function open(installation: Installation, { held, claimed }: HeldSession, timer:
     env.fault('successor-before-receive')
     makeRoom(installation, held.bequest.connections)
     const opened = held.open()
-    landing = new Landing(env.native, opened.fds.length)
+    landing = new Landing(env.native)
+    landing.expect(opened.fds.length)
     landing.land(opened.fds)
     timer.end('receive')
     env.fault('successor-after-open')

@@ -13,6 +13,7 @@ import { collectGarbage } from './collect-garbage.js'
 import { Inheritance } from './inheritance.js'
 import { Landing } from './landing.js'
 import { LeftoverListeners } from './leftover-listeners.js'
+import { makeRoom } from './make-room.js'
 import { openLentSession } from './meet.js'
 import { onTrial } from './on-trial.js'
 import { probeHealth } from './probe-health.js'
@@ -21,6 +22,7 @@ import { type Restored, restore } from './restore.js'
 import { resume } from './resume.js'
 import type { Session } from './session.js'
 import { stateDefinitions } from './state-definitions.js'
+import { takeAhead } from './take-ahead.js'
 import { warmUp } from './warm-up.js'
 
 /**
@@ -86,9 +88,12 @@ async function takeFirst(
       states: stateDefinitions(installation, session.claimed),
       mode,
       canary,
+      ahead: true,
     })
-    const prepare = await session.next('prepare', 'abort')
-    const aborted = prepare.type === 'abort' ? prepare : takeTransaction(installation, session, inheritance, asWished(prepare, canary))
+    const landing = new Landing(installation.env.native)
+    const prepare = await takeAhead(installation, session, landing)
+    const aborted =
+      prepare.type === 'abort' ? prepare : takeTransaction(installation, session, inheritance, asWished(prepare, canary), landing)
     if (aborted === undefined) return (prepare as MessageOf<'prepare'>).watch
     if (!aborted.again) {
       throw new TsunagiError('ERR_TSUNAGI_ABORTED', `The predecessor, process ${session.predecessor}, gave up: ${aborted.reason}`, {
@@ -123,9 +128,10 @@ function takeTransaction(
   session: Session,
   inheritance: Inheritance,
   prepare: MessageOf<'prepare'>,
+  landing = new Landing(installation.env.native),
 ): Aborted | undefined {
   try {
-    return takeOrThrow(installation, session, inheritance, prepare)
+    return takeOrThrow(installation, session, inheritance, prepare, landing)
   } catch (error) {
     const { code, message } = error as TsunagiError
     session.tell({ type: 'nack', code: code ?? 'ERR_TSUNAGI_REFUSED', reason: message })
@@ -138,11 +144,17 @@ function takeOrThrow(
   session: Session,
   inheritance: Inheritance,
   { connections, watch }: MessageOf<'prepare'>,
+  landing: Landing,
 ): Aborted | undefined {
   const { env } = installation
-  makeRoom(installation, connections)
+  try {
+    makeRoom(installation, connections - landing.count)
+    landing.expect(connections)
+  } catch (error) {
+    landing.dropAll()
+    throw error
+  }
   const isFirst = inheritance.isFirst && watch === undefined
-  const landing = new Landing(env.native, connections)
   if (connections >= WORTH_COLLECTING) collectGarbage()
   session.channel.pause()
   const timer = new PhaseTimer(env.now)
@@ -235,24 +247,8 @@ export function serveListeners(installation: Installation, claimed: ReadonlyMap<
   }
 }
 
-/** While the predecessor still serves: room for descriptors now, since each doubling of the table waits about 10 ms in the kernel. */
-export function makeRoom({ env }: Installation, connections: number): void {
-  env.native.raiseFdLimit()
-  const { soft, open } = env.native.fdLimits()
-  const needed = open + connections + SPARE_FDS
-  if (needed > soft) {
-    throw new TsunagiError(
-      'ERR_TSUNAGI_FD_LIMIT',
-      `${connections} connections are to be taken over, ${open} descriptors are open, and this process may have ${soft} (RLIMIT_NOFILE). Raise the limit (ulimit -n, LimitNOFILE=) to at least ${needed}.`,
-      { phase: 'arm', serving: true },
-    )
-  }
-  env.native.growFdTable(needed)
-}
-
 /** Fewer are taken over before the young generation is full. */
 const WORTH_COLLECTING = 1_000
-const SPARE_FDS = 64
 const FIRST_RETRY_MS = 50
 /** @note EX_SOFTWARE of sysexits.h: an internal error. */
 const EXIT_SOFTWARE = 70

@@ -72,7 +72,7 @@ function rehearse(
   sockets: readonly Socket[],
   carried: CarriedState,
 ): void {
-  const moving = sockets.map((socket) => ({ socket, fd: fdOf(socket), attached, protocol: raw, rule: '' }))
+  const moving = sockets.map((socket) => ({ socket, fd: fdOf(socket), attached, protocol: raw, rule: '', place: -1 }))
   const frozen: Frozen = {
     moving,
     staying: [],
@@ -82,12 +82,14 @@ function rehearse(
     shared: [],
     datagrams: new Map(),
     unclaimed: [],
+    ahead: undefined,
   }
   settleAccounts(env.native, sockets)
   const { record } = snapshot({ env, carried }, frozen, 0)
   const some: [number, Uint8Array][] = sockets.map((_, index) => [index, BYTES])
   const received = decode(encode({ ...record, unread: some, unsent: some }))
-  const landing = new Landing(env.native, sockets.length)
+  const landing = new Landing(env.native)
+  landing.expect(sockets.length)
   landing.land(sockets.map((socket) => env.native.duplicateFd(fdOf(socket))))
   try {
     const arrived = { record: received.message as MessageOf<'transfer'>, segments: received.segments, landing }

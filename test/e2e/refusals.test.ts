@@ -83,7 +83,7 @@ describe('what a predecessor hears on its control socket', () => {
       /ERR_TSUNAGI_PROTOCOL.*it speaks protocol 99 to 100 \(tsunagi 9\.9\.9\), process \d+ speaks 1 to 1 \(tsunagi /,
     ],
     ['a hello for an address that it does not have', () => frame({ ...hello, address: 'tcp4 1.2.3.4:5' }), /RELATED/],
-    ['a message out of turn', () => frame({ type: 'ready', claimed: [], states: [], mode: 'auto' }), undefined],
+    ['a message out of turn', () => frame({ type: 'ready', claimed: [], states: [], mode: 'auto', ahead: false }), undefined],
     ['a message that only a predecessor sends', () => frame({ type: 'commit' }), undefined],
     ['garbage', () => Buffer.from('GET / HTTP/1.1\r\nHost: localhost\r\n\r\n'), undefined],
     ['a frame that announces more than it may', () => Buffer.from('54534e47ffffffffffffffffffffffff', 'hex'), undefined],

@@ -295,7 +295,7 @@ function sayReady(state: State): Step<State>[] {
   const claimed = has(state.successor.claimed, SECOND_LISTENER) ? ['first', 'second'] : ['first']
   return tell(
     state,
-    { type: 'ready', claimed, states: [], mode: 'auto' },
+    { type: 'ready', claimed, states: [], mode: 'auto', ahead: false },
     { sent: go('awaitPrepare'), failed: (next) => fail(next, 'closed') },
   )
 }

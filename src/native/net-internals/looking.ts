@@ -10,6 +10,9 @@ export function fdOf(socket: Socket): number {
   return connecting || _handle === null || typeof _handle.fd !== 'number' ? -1 : _handle.fd
 }
 
+/** What tells a socket that is the same from one that was put together again. */
+export const handleOf = (socket: Socket): object | null => internals(socket)._handle
+
 export const serverOf = (socket: Socket): Server | null => internals(socket)._server
 /** Whether its handle is one of libuv's TCP handles, not TLS or something else on top of one. */
 export const isPlainTcp = (socket: Socket): boolean => internals(socket)._handle?.constructor === tcpConstructor()

@@ -18,7 +18,7 @@ const refused = fc.array(fc.tuple(number, text), { maxLength: 5 })
 const counts = fc.array(fc.tuple(text, count), { maxLength: 5 })
 
 /** One of each kind; the compiler asks for a new kind here. */
-const plain: { [T in Exclude<MessageType, 'transfer' | 'fds'>]: fc.Arbitrary<Omit<MessageOf<T>, 'type'>> } = {
+const plain: { [T in Exclude<MessageType, 'transfer' | 'fds' | 'ahead'>]: fc.Arbitrary<Omit<MessageOf<T>, 'type'>> } = {
   hello: fc.record({ protocolMin: count, protocolMax: count, pid: count, version: text, node: text, address: text, token: text }),
   welcome: fc.record({ protocol: count, pid: count, version: text, node: text, generation: count }),
   refused: fc.record({ code: text, reason: text }),
@@ -29,7 +29,10 @@ const plain: { [T in Exclude<MessageType, 'transfer' | 'fds'>]: fc.Arbitrary<Omi
     states: fc.array(fc.record({ scope: text, name: text, version: fc.integer(), migrates: fc.boolean() })),
     mode: fc.constantFrom('auto', 'atomic', 'rolling'),
     canary: fc.record({ connections: count, watch: count }),
+    ahead: fc.boolean(),
   }),
+  landed: fc.constant({}),
+  ended: fc.record({ place: count }),
   prepare: fc.record({ connections: number, bytes: count, watch: count }),
   go: fc.constant({}),
   ack: fc.record({ refused }),
@@ -72,13 +75,17 @@ const plain: { [T in Exclude<MessageType, 'transfer' | 'fds'>]: fc.Arbitrary<Omi
   }),
 }
 
-export const MESSAGE_TYPES = [...Object.keys(plain), 'fds', 'transfer'] as MessageType[]
+export const MESSAGE_TYPES = [...Object.keys(plain), 'fds', 'ahead', 'transfer'] as MessageType[]
 
 /** A message of one kind, with segments and descriptors as they may go with it. */
 export function anyMessageOf(type: MessageType): fc.Arbitrary<Received> {
   if (type === 'transfer') return transfer
   const fds = fc.array(fc.nat(), { maxLength: 10 })
   if (type === 'fds') return fds.map((list) => ({ message: { type, count: list.length }, segments: [], fds: list }))
+  if (type === 'ahead')
+    return fc
+      .tuple(number, fds)
+      .map(([connections, list]) => ({ message: { type, connections, count: list.length }, segments: [], fds: list }))
   const segments = fc.array(fc.uint8Array({ maxLength: 20 }), { maxLength: 3 })
   return fc
     .record({ fields: plain[type], segments, fds })
@@ -108,10 +115,11 @@ const transfer: fc.Arbitrary<Received> = fc
         graph: fc.uint8Array({ maxLength: 30 }),
         required: fc.array(fc.tuple(connection, text)),
         protocols: fc.array(fc.tuple(connection, text, plainData)),
+        ahead: fc.option(column(4)),
         repair: fc.option(fc.record({ figures: column(CONNECTION_COLUMNS * 8), tuples: column(TUPLE_BYTES), names: fc.array(text) })),
       })
-      .map(({ repair, ...fields }) => ({
-        message: { type: 'transfer', count: n, ...fields, ...(repair && { repair }) },
+      .map(({ ahead, repair, ...fields }) => ({
+        message: { type: 'transfer', count: n, ...fields, ...(ahead && { ahead }), ...(repair && { repair }) },
         segments,
         fds: [],
       }))

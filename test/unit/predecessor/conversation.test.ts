@@ -100,7 +100,7 @@ async function retiredWith(count: number) {
     address: ADDRESS,
     token: 'ours',
   })
-  say({ type: 'ready', claimed: [ADDRESS], states: [], mode: 'atomic' })
+  say({ type: 'ready', claimed: [ADDRESS], states: [], mode: 'atomic', ahead: false })
   await turn()
   expect(types()).toEqual(['welcome', 'prepare'])
   say({ type: 'go' }, ACK)
