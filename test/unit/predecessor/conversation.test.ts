@@ -62,7 +62,7 @@ async function retiredWith(count: number) {
     flow: { finish() {} },
     holds: new Holds(),
     timers: { mute() {}, inside: false },
-    protocols: { of: () => protocol },
+    protocols: { of: () => protocol, areTogether: () => false, rest: (onRest: () => void) => void setImmediate(onRest) },
     serverAt: () => undefined,
     attachedTo: () => attached,
     groupByServer: () => new Map(), // when its turn comes it has ended: nothing has to be moved here

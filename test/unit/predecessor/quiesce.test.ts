@@ -29,7 +29,7 @@ function setUp({ sockets: count = 2, carries = true } = {}) {
     servers: new Set([attached]),
     finder: { find: () => new Map([[attached, sockets]]) },
     flow: { finish: () => events.push('all are read') },
-    protocols: { of: () => protocol },
+    protocols: { of: () => protocol, areTogether: () => false, rest: (onRest: () => void) => void setImmediate(onRest) },
     env: { now: () => Date.now(), native: { stopReading: (fds: Int32Array) => events.push(`stops ${[...fds].join()}`) } },
   } as unknown as Installation
   const freeze = (thaw: () => void) => {
