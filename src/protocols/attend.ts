@@ -1,10 +1,10 @@
 import type { AttachedServer } from '../attached-server.js'
 import type { CarriedState } from '../carry/carried-state.js'
+import { halves } from '../halves.js'
 import { watchResponses } from '../native/net-internals.js'
 import { requestLimit } from './http-limit.js'
 import { noteSessions } from './http2-sessions.js'
-import { isAedesLoaded } from './mqtt/aedes.js'
-import { followBrokers } from './mqtt/follow.js'
+import { isAedesLoaded } from './mqtt/is-loaded.js'
 import { eventStreamWatcher } from './noted-streams.js'
 import { isEngineIoLoaded } from './socketio/is-loaded.js'
 import { noteUpgrades } from './websocket/upgrades.js'
@@ -15,19 +15,13 @@ import { noteUpgrades } from './websocket/upgrades.js'
  */
 export function attend(attached: AttachedServer, carried: CarriedState, prepare: () => void): () => void {
   const { kind, server } = attached
-  const undo =
-    (kind === 'raw' || kind === 'http') && isAedesLoaded()
-      ? [
-          followBrokers(
-            server,
-            carried.carry(server, BROKER, () => ({}), {}),
-          ),
-        ]
-      : []
+  const mqtt = (kind === 'raw' || kind === 'http') && isAedesLoaded() ? halves() : undefined
+  const state = mqtt && carried.carry(server, BROKER, () => ({}), {})
+  const undo = mqtt && state ? [mqtt.followBrokers(server, state)] : []
   if (kind === 'http2') return noteSessions(server)
   if (kind !== 'http') return undoAll
   if (isEngineIoLoaded()) prepare()
-  undo.push(watchResponses(server, eventStreamWatcher), requestLimit.attend(attached), noteUpgrades(server))
+  undo.push(watchResponses(server, eventStreamWatcher), requestLimit.attend(attached), noteUpgrades(server, mqtt?.followWebSocket))
   return undoAll
 
   function undoAll(): void {

@@ -4,7 +4,6 @@
  * @note read in aedes 1.2.0 (aedes.js, lib/client.js, lib/handlers/*.js), aedes-persistence 11.0.0, mqemitter 7.1.0 and mqtt-packet 9.0.2 (parser.js).
  */
 import type { EventEmitter } from 'node:events'
-import { createRequire } from 'node:module'
 import type { Duplex, Readable } from 'node:stream'
 import { headOf, TYPES } from './packets.js'
 
@@ -89,11 +88,6 @@ export interface Persistence {
   incomingStorePacket(client: Of, packet: { readonly messageId: number }): Promise<void>
   incomingDelPacket(client: Of, packet: { readonly messageId: number }): Promise<void>
   cleanIncoming?(client: Of): Promise<void>
-}
-
-/** Whether the application has loaded aedes, by Node's table of loaded modules: aedes itself is not in it, what it is made of is. */
-export function isAedesLoaded(): boolean {
-  return Object.keys(createRequire(process.execPath).cache).some((path) => /[\\/]aedes-packet[\\/]packet\.js$/.test(path))
 }
 
 /** The broker's client on a connection, which is a socket or a stream around a WebSocket. */
