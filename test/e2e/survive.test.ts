@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import http from 'node:http'
 import { connect } from 'node:net'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import WebSocket from 'ws'
 import { Client } from '../helpers/client.js'
 import { namesOfKeepers, pidOfKeeper, untilGone, untilHolding } from '../helpers/keeper.js'
@@ -294,8 +294,20 @@ it('the next version is told by the address in use that the old one is alive, if
   process.kill(line.generations[0]?.pid as number, 'SIGCONT')
 })
 
-function started(settings: Settings = {}): Promise<Line> {
-  return Line.start('survive.mjs', { ...settings, env: { ...LONG, ...settings.env } })
+async function started(settings: Settings = {}): Promise<Line> {
+  const line = await Line.start('survive.mjs', { ...settings, env: { ...LONG, ...settings.env } })
+  // The end of a test is a crash to the server's keeper, which would hold for long.
+  onTestFinished(() => endKeeperIn(line.directory))
+  return line
+}
+
+function endKeeperIn(directory: string): void {
+  try {
+    if (namesOfKeepers(directory).length > 0) process.kill(pidOfKeeper(directory), 'SIGKILL')
+  } catch (error) {
+    const { code = '' } = error as NodeJS.ErrnoException
+    if (!['ESRCH', 'ECONNREFUSED', 'ENOENT'].includes(code)) throw error // it has ended before
+  }
 }
 
 async function echo(client: Client, text: string): Promise<void> {
