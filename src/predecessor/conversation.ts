@@ -200,7 +200,7 @@ export class Conversation {
 
   /** Instead of `go`: it has no room for them. In place of an `ack` it is read in the block; one that crossed our abort says the same of the same ones. */
   #refusedBySuccessor({ code, reason }: MessageOf<'nack'>): void {
-    if (this.#scope === undefined || !this.#settlement.retired) return
+    if (this.#scope === undefined || !this.#settlement.retired || code === 'ERR_TSUNAGI_ABORTED') return
     this.#scope = undefined
     this.#settlement.giveUpRest(new Error(`the successor refused them: ${reason} (${code})`))
   }

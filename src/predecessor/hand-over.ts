@@ -103,6 +103,9 @@ function awaitAck(channel: Channel, count: number, deadline: Deadline): Map<numb
     throw new TsunagiError('ERR_TSUNAGI_ABORTED', 'The successor did not acknowledge within the budget.', { phase: 'commit' })
   channel.closeFds(received.fds)
   const { message } = received
+  // It has waited for too long, as after this process was stopped: the next try may do.
+  if (message.type === 'nack' && message.code === 'ERR_TSUNAGI_ABORTED')
+    throw new TsunagiError('ERR_TSUNAGI_ABORTED', `The successor gave this try up: ${message.reason}`, { phase: 'commit' })
   if (message.type === 'nack')
     throw new TsunagiError('ERR_TSUNAGI_REFUSED', `The successor refused: ${message.reason} (${message.code})`, { phase: 'commit' })
   if (message.type !== 'ack')
