@@ -28,7 +28,10 @@ describeSystemd(252, 'the unit of examples/systemd, as it stands,', (usr) => {
   })
 
   it('keeps them as a user that exists only while it runs', async () => {
-    const service = await Service.installed({ usr, more: 'DynamicUser=yes' })
+    const service = await Service.installed({
+      usr,
+      more: 'DynamicUser=yes\nRuntimeDirectory=app\nEnvironment=TSUNAGI_DIR=/run/app/tsunagi',
+    })
     await service.begin()
     await keepsAll(service)
   })
