@@ -21,7 +21,7 @@ export function noteUpgrades(server: Server, follow: Follow | undefined): () => 
     const { emit } = server
     undo = override(server, {
       emit(this: Server, event: string, ...args: [IncomingMessage, Socket]) {
-        if (event === 'upgrade') noteUpgrade(...args, follow)
+        if (event === 'upgrade') noteUpgrade(args[0], args[1], follow)
         return Reflect.apply(emit, this, [event, ...args])
       },
     } as never)
