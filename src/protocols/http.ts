@@ -159,6 +159,9 @@ function park(socket: Socket, onPassed: () => void): () => void {
     // A request that can begin again may be answered before the connection's turn comes: its body is read until then.
     if (obstacle === undefined && !uploadOf(socket)) {
       stopReading(socket)
+      // What the client sends in time may have to wait here for longer than that: the successor's own timeout begins when it can read it.
+      if (!parked.has(socket)) parked.set(socket, socket.timeout ?? 0)
+      socket.setTimeout(0)
       keepAlive ??= setTimeout(() => {}, 2 ** 31 - 1) // a handle that does not read does not hold the loop
       return onPassed()
     }
@@ -175,12 +178,18 @@ function park(socket: Socket, onPassed: () => void): () => void {
   }
 }
 
+/** Connections that are not read from until they move, with the timeout that they had, ms. */
+const parked = new WeakMap<Socket, number>()
+
 /**
  * Its response says `Connection: close`, the one under way or the next. An idle connection ends by its keep-alive timeout otherwise: if it were ended now,
  * that could meet a request that is on its way.
  */
 function drain(socket: Socket): void {
   resumeReading(socket)
+  const timeout = parked.get(socket)
+  if (timeout) socket.setTimeout(timeout)
+  parked.delete(socket)
   const parser = parserOf(socket)
   if (parser === null) return
   const response = httpMessageOf(socket)

@@ -51,6 +51,27 @@ describe('an attached http.Server', () => {
     expect((await predecessor.exited).code).toBe(0)
   })
 
+  it('lets no keep-alive timeout end what waits for its move', async () => {
+    const line = await Line.start('http.mjs', { mode: { keepAliveTimeout: 500, keepAliveTimeoutBuffer: 0 } })
+    const predecessor = line.current
+    const client = await Client.connect(line.port)
+    client.send(asking('/slow'))
+    await predecessor.until('busy')
+    const successor = line.launch({ env: { TSUNAGI_FAULT: 'successor-before-receive=stop@2' } })
+    await successor.until('serving')
+    predecessor.tell('release')
+    expect((await head(client)).pid).toBe(predecessor.pid)
+    await client.expect(String(predecessor.pid))
+    await successor.untilStopped()
+    client.send(asking('/')) // it waits in the kernel
+    await delay(3_000) // longer than the timeout, and the second that Node 20 adds
+    expect(client.seen).toEqual([])
+    successor.kill('SIGCONT')
+    expect((await head(client)).pid).toBe(successor.pid)
+    await client.expect(String(successor.pid))
+    expect(client.seen).toEqual([])
+  })
+
   it('answers when it is told to end what has waited for a successor that does not come for it', async () => {
     const line = await Line.start('http.mjs')
     const predecessor = line.current
