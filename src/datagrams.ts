@@ -8,6 +8,8 @@ export interface DatagramKeeper {
   /** The predecessor's descriptor for this address, which the caller then owns; `undefined`: nobody hands it over. Never throws. */
   inheritDatagrams(key: string): number | undefined
   datagramsBound(key: string): void
+  /** Whether this process is only tried, and nobody may reach it. */
+  readonly isTrial: boolean
 }
 
 /**
@@ -38,6 +40,10 @@ export class Datagrams {
 
   socketsAt(keys: ReadonlySet<string>): Map<string, Socket> {
     return new Map([...this.#bound].filter(([key]) => keys.has(key)))
+  }
+
+  keys(): string[] {
+    return [...this.#bound.keys()]
   }
 
   /** Those of them that the application has not closed meanwhile. */
@@ -74,6 +80,7 @@ export class Datagrams {
 
   #watch(socket: Socket): void {
     watchBind(socket, {
+      isUnreachable: () => this.#keeper.isTrial,
       lookup: () => {
         this.#lookups++
         return () => void this.#lookups--

@@ -40,7 +40,7 @@ import { readStartCommand, type StartCommand } from './triggers/start-command.js
 import { supervisedBy, systemdOf } from './triggers/started-by.js'
 import type { Supervised } from './triggers/supervised.js'
 import type { Systemd } from './triggers/systemd.js'
-import { endBefore, leaveAsWorker } from './triggers/worker.js'
+import { endBefore, leaveAsWorker, leaveBefore } from './triggers/worker.js'
 
 /**
  * This library in one process: its servers, what they carry, whom it takes over from and to whom it hands over.
@@ -101,7 +101,8 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     this.name = isClusterWorker() ? undefined : nameKey(env.environment)
     this.place = this.slot?.key
     delete env.environment['TSUNAGI_SLOT']
-    this.gate = new SignalGate(this.slot?.killTimeout && endBefore(this.slot.killTimeout))
+    if (this.slot?.saysReady) this.predecessors.watchReady()
+    this.gate = new SignalGate(() => this.slot?.killTimeout && (this.exit.isHold ? leaveBefore : endBefore)(this.slot.killTimeout))
     this.exit = new ExitWish(this)
     reportBoot(env, this.lifecycle.owned)
     this.#supervised = supervisedBy(this)
@@ -182,6 +183,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   }
 
   inheritDatagrams(key: string): number | undefined {
+    this.exit.watch()
     return this.predecessors.inheritDatagrams(key)
   }
 
@@ -189,7 +191,7 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
     return this.isTrial || this.predecessors.find(attached) ? this.env.native.duplicateFd(fd) : undefined
   }
 
-  inheritSlot(attached: AttachedServer): boolean {
+  inheritSlot(attached: AttachedServer): 'worker' | 'holder' | undefined {
     return this.predecessors.inheritSlot(attached)
   }
 
@@ -201,6 +203,8 @@ export class Installation implements ListenerKeeper, DatagramKeeper {
   }
 
   datagramsBound(key: string): void {
+    if (this.isTrial) return
+    this.exit.watch()
     void quietTurn().then(() => this.#ownUnlessInheriting())
     this.desk.publish(key)
     this.hasListener()

@@ -10,6 +10,7 @@ import {
   createServerHandle,
   declineConnections,
   isOfPrimary,
+  keepConnections,
   type Listen2,
   learnConstructor,
   listen2Of,
@@ -28,8 +29,11 @@ export interface ListenerKeeper {
   inherit(attached: AttachedServer): number | undefined
   /** The address was free. A copy of the listening fd if connections of an earlier process wait for it, so that it must not accept before they are here. */
   waits(attached: AttachedServer, fd: number): number | undefined
-  /** Whether a predecessor in the same slot hands this server's connections over: then it gets none from the primary before that. Never throws. */
-  inheritSlot(attached: AttachedServer): boolean
+  /**
+   * Who has connections of this server for the worker in its slot: the worker that it replaces, which takes new ones meanwhile, or a holder. This
+   * server must have none before those. Never throws.
+   */
+  inheritSlot(attached: AttachedServer): 'worker' | 'holder' | undefined
   /** A listener for the server's address that the service manager has opened, and nobody accepts on; the caller owns it. */
   activated?(attached: AttachedServer): number | undefined
   /** The server listens; its key is '' where it has no address of its own. */
@@ -129,11 +133,13 @@ function listenInCluster(attached: AttachedServer, keeper: ListenerKeeper, wante
   const shared = sharedAddress(server, wanted)
   if (shared) attached.listensOn(shared, wanted.backlog)
   attached.path = '' // it is the primary's to remove
-  const isInherited = shared !== undefined && keeper.inheritSlot(attached)
-  if (isInherited && !isOfPrimary(handle)) handle.listen = () => 0
+  const from = shared && keeper.inheritSlot(attached)
+  if (from && !isOfPrimary(handle)) handle.listen = () => 0
   proceed(wanted)
-  if (!isInherited) keeper.listening(attached)
-  else if (isOfPrimary(handle)) declineConnections(server)
+  if (!from) return keeper.listening(attached)
+  if (!isOfPrimary(handle)) return
+  if (from === 'worker') declineConnections(server)
+  else keepConnections(server)
 }
 
 /**

@@ -140,9 +140,12 @@ export function handoverMode(environment: NodeJS.ProcessEnv): HandoverMode {
   return given
 }
 
-/** Milliseconds for which a keeper holds what nobody comes for. `TSUNAGI_HOLD`, in seconds. @default 5 s */
-export function holdTime(environment: NodeJS.ProcessEnv): number {
-  return seconds(environment, 'TSUNAGI_HOLD', 5_000)
+/**
+ * Milliseconds for which a keeper holds what nobody comes for. `TSUNAGI_HOLD`, in seconds.
+ * @default 5 s; under PM2, where it is seen whether a new process is started at all, 30 s if one is, and about 1.5 s if not
+ */
+export function holdTime(environment: NodeJS.ProcessEnv, isRestartSeen: boolean): number {
+  return seconds(environment, 'TSUNAGI_HOLD', isRestartSeen ? 30_000 : 5_000)
 }
 
 /** What a new version is asked before it takes over: `TSUNAGI_HEALTH`, a path such as /healthz, within `TSUNAGI_HEALTH_TIMEOUT` seconds. @default none, 10 s */

@@ -99,9 +99,7 @@ export class PlainInstallation implements ListenerKeeper {
     for (const callback of callbacks) callback()
   }
 
-  inheritSlot(): boolean {
-    return false
-  }
+  inheritSlot(): undefined {}
 
   inherit(attached: AttachedServer): number | undefined {
     const fd = this.#inherited.get(attached.key)

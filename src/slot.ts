@@ -17,12 +17,14 @@ export interface Slot {
 }
 
 /** What PM2 says about a worker to itself. @note lib/God/ClusterMode.js forks with it, lib/ProcessContainer.js deletes it: children do not inherit it. */
-interface Pm2Environment {
-  pm_id?: number
+export interface Pm2Environment {
+  pm_id?: number | string
   pm_exec_path?: string
   kill_timeout?: number | string
   listen_timeout?: number | string
-  wait_ready?: boolean
+  wait_ready?: boolean | string
+  restart_delay?: number | string
+  exp_backoff_restart_delay?: number | string
 }
 
 /** The slot that this process was started in, by its environment at load. */
@@ -78,7 +80,7 @@ function slotKey(slot: string): string {
   return `worker ${process.ppid}/${slot}`
 }
 
-function pm2Environment(environment: NodeJS.ProcessEnv): Pm2Environment | undefined {
+export function pm2Environment(environment: NodeJS.ProcessEnv): Pm2Environment | undefined {
   const text = environment['pm2_env']
   if (text === undefined) return undefined
   try {

@@ -6,7 +6,8 @@
 //
 //   FILLING    reads the tape                               the server goes: so does the keeper
 //   FILLED     has said so; its names lead to it            commit, or the proven death of the server: HOLDING; else it goes
-//   HOLDING    waits for somebody, for its hold time        "close" from the server, SIGTERM or the end of its time: it ends everything politely
+//   HOLDING    waits for somebody, for its hold time        "close" from the server, SIGTERM, the end of its time, or a supervisor that starts nobody:
+//                                                           it ends everything politely
 //   OFFERED    has shown the first part to a peer           peer gone: HOLDING; "go": the rest is played, and then PREPARED
 //   PREPARED   the peer has everything                      commit: it goes; peer gone without it: HOLDING. Nothing else counts, no time, no signal
 //
@@ -27,6 +28,7 @@
 #include "escrow.h"
 #include "names.h"
 #include "process.h"
+#include "supervisor.h"
 #include "tape.h"
 
 enum { kServer = 3, kNoPeer = -1 };
@@ -37,11 +39,14 @@ static const int kDeathMs = 1000;
 static const int kDyingMs = 200;
 // A peer that takes nothing for so long has stopped.
 static const int kStallMs = 10000;
+// How often it is looked at what the supervisor does.
+static const int kLookMs = 100;
 
 struct Keeper {
   struct Tape tape;
   struct Escrow escrow;
   struct Names names;
+  struct Supervisor supervisor;
   int signals;
   int server;     // -1 once it has gone
   int server_pid; // a pidfd, kDeadProcess, or -1: nobody knows
@@ -140,7 +145,13 @@ static void ReadSignal(struct Keeper* keeper) {
   if (read(keeper->signals, &info, sizeof info) == sizeof info && !keeper->prepared) EndEverything(keeper);
 }
 
+static int NobodyComes(struct Keeper* keeper) {
+  int is_server_dead = keeper->server_pid == kDeadProcess || (keeper->server_pid >= 0 && Readable(keeper->server_pid, 0));
+  return HasGivenUp(&keeper->supervisor, Now(), !is_server_dead || keeper->peer != kNoPeer);
+}
+
 static void Hold(struct Keeper* keeper) {
+  keeper->supervisor.looked_at = Now();
   keeper->deadline = Now() + keeper->tape.hold_ms;
   for (;;) {
     struct pollfd fds[] = {
@@ -151,7 +162,8 @@ static void Hold(struct Keeper* keeper) {
         {.fd = keeper->prepared ? -1 : keeper->signals, .events = POLLIN},
     };
     int64_t left = keeper->deadline - Now();
-    if (!keeper->prepared && left <= 0) EndEverything(keeper);
+    if (!keeper->prepared && (left <= 0 || NobodyComes(keeper))) EndEverything(keeper);
+    if (keeper->supervisor.pid != 0 && left > kLookMs) left = kLookMs;
     if (poll(fds, sizeof fds / sizeof *fds, keeper->prepared ? -1 : (int)left) <= 0) continue;
     if (fds[0].revents) ReadPeer(keeper);
     if (fds[1].revents) AcceptPeer(keeper);
@@ -222,6 +234,7 @@ int main(void) {
   keeper.signals = WatchSignals();
   keeper.server_pid = PidfdOf(kServer);
   if (ReadTape(&keeper.tape, kServer, kStallMs) != 0) return 1;
+  MeetSupervisor(&keeper.supervisor, (int)keeper.tape.supervisor, keeper.tape.quiet_ms);
   int is_found = PublishNames(&keeper.names, &keeper.tape) == 0;
   // A server that cannot be told is dead, or about to be: what is waited for next finds out.
   if (is_found) SendAll(kServer, keeper.tape.ack, keeper.tape.ack_bytes, kStallMs);

@@ -21,11 +21,13 @@ struct __attribute__((packed)) Preamble {
   uint32_t busy_bytes;
   uint32_t offer_bytes;
   uint64_t bytes;
+  uint32_t supervisor;
+  uint32_t quiet_ms;
 };
 
 static const uint32_t kMagic = 0x4b4e5354;  // "TSNK"
 static const uint32_t kEscrowMagic = 0x454e5354;  // "TSNE"
-static const uint32_t kVersion = 1;
+static const uint32_t kVersion = 2;
 
 static int WaitFor(int fd, short events, int timeout_ms) {
   struct pollfd poll_fd = {.fd = fd, .events = events};
@@ -98,6 +100,8 @@ int ReadTape(struct Tape* tape, int from, int stall_ms) {
   tape->busy_bytes = preamble.busy_bytes;
   tape->offer_bytes = preamble.offer_bytes;
   tape->bytes = preamble.bytes;
+  tape->supervisor = preamble.supervisor;
+  tape->quiet_ms = preamble.quiet_ms;
   tape->names = ReceiveNew(tape, from, tape->names_bytes, 0, stall_ms);
   tape->ack = tape->names ? ReceiveNew(tape, from, tape->ack_bytes, 0, stall_ms) : NULL;
   tape->busy = tape->ack ? ReceiveNew(tape, from, tape->busy_bytes, 0, stall_ms) : NULL;

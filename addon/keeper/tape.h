@@ -16,6 +16,9 @@ struct Tape {
   uint32_t hold_ms;
   // How long a process that has come may take to boot.
   uint32_t patience_ms;
+  // Who starts the next process, 0 for nobody that is known, and for how long it is quiet at most before it does.
+  uint32_t supervisor;
+  uint32_t quiet_ms;
   // Paths, each with its NUL: first a private one, then those under which the keeper is found.
   char* names;
   size_t names_bytes;

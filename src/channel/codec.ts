@@ -165,6 +165,9 @@ const SHAPES = {
     connections: connection,
     listeners: list(object({ key: text, path: text, backlog: count }), 10_000),
     ledger: optional(object({ rowBytes: count, servers: list(text, 10_000) })),
+    shared: list(text, 10_000),
+    slot: text,
+    datagrams: list(text, 10_000),
   },
 } satisfies Record<MessageType, Shape>
 
@@ -174,6 +177,7 @@ const APPENDED = {
   transfer: { protocols: [] },
   late: { detail: null },
   reloaded: { later: [] },
+  bequest: { shared: [], slot: '', datagrams: [] },
 } satisfies { [T in MessageType]?: Partial<MessageOf<T>> }
 
 /** What one field's check cannot see: columns of the announced length, indexes that exist, descriptors that were announced. */

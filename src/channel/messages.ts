@@ -266,6 +266,12 @@ export interface Bequest {
    * it kept account (survive/ledger.ts). A row has that many bytes, which only ever become more, and names a server by its place in this list of address keys.
    */
   ledger?: { rowBytes: number; servers: string[] }
+  /** Keys of servers whose listener is the cluster's primary's: there are only connections of them. */
+  shared: string[]
+  /** The cluster worker's slot that it was left in, '' for a process of its own. */
+  slot: string
+  /** Keys of UDP sockets, whose descriptors come behind those of the listeners. */
+  datagrams: string[]
 }
 
 /** Descriptors in one message. @note SCM_MAX_FD is 253 (linux/net/scm.h); HAProxy uses 252 as well. */

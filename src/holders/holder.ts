@@ -35,6 +35,8 @@ export interface Bundle {
   readonly bequest: Bequest
   /** Listening descriptors, in the order of `bequest.listeners`. */
   readonly listeners: Int32Array
+  /** Those of UDP sockets, in the order of `bequest.datagrams`. */
+  readonly datagrams: Int32Array
   readonly record: Readonly<MessageOf<'transfer'>>
   readonly segments: readonly Uint8Array[]
   /** Descriptors of the connections, in the order of the record. */
@@ -61,7 +63,7 @@ export interface Put {
 export interface Held {
   readonly holder: HolderName
   readonly bequest: Bequest
-  /** The listening descriptor for one of `bequest.listeners`, which the caller then owns; at most once for each. `undefined`: it has none. */
+  /** The descriptor for one of `bequest.listeners` or `bequest.datagrams`, which the caller then owns; at most once for each. `undefined`: it has none. */
   takeListener(key: string): number | undefined
   /** Brings everything here, or throws, and then the connections are still the holder's. Blocks. */
   open(): Opened

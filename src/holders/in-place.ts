@@ -2,6 +2,7 @@ import type { Received } from '../channel/codec.js'
 import type { MessageOf } from '../channel/messages.js'
 import type { Installation } from '../installation.js'
 import type { Bequest, Held, Holder, Opened, Put } from './holder.js'
+import { keysOf } from './keys.js'
 import { memoryOf, readFrames } from './memory.js'
 
 /** What goes through `execve`: descriptors, and a variable of the environment that says which. */
@@ -21,12 +22,12 @@ export const inPlace: Holder = {
 
   unavailable: (installation) => (becoming.has(installation) ? undefined : 'this process does not become another program'),
 
-  put(installation, { bequest, record, segments, fds, listeners }): Put {
+  put(installation, { bequest, record, segments, fds, listeners, datagrams }): Put {
     const { native } = installation.env
     const copies = (list: Int32Array) => Array.from(list, (fd) => native.duplicateFd(fd))
-    const held = { listeners: copies(listeners), connections: copies(fds) }
+    const held = { listeners: copies(listeners), datagrams: copies(datagrams), connections: copies(fds) }
     const memory = native.sealedMemory(memoryOf({ bequest, record, segments }))
-    const numbers = [[memory], held.listeners, held.connections]
+    const numbers = [[memory], held.listeners, held.connections, held.datagrams]
     const value = numbers.map((list) => list.join(',')).join(';')
     kept.set(installation, { name: VARIABLE, value, fds: numbers.flat() })
     return { where: 'for the next version', discard: () => void native.closeFds(Int32Array.from(numbers.flat())) }
@@ -34,7 +35,7 @@ export const inPlace: Holder = {
 
   find(installation, key): Held | undefined {
     const held = inherited(installation)
-    return held?.bequest.listeners.some((listener) => listener.key === key) ? held : undefined
+    return held && keysOf(held.bequest).includes(key) ? held : undefined
   },
 }
 
@@ -58,8 +59,10 @@ function inherited(installation: Installation): HeldInPlace | undefined {
   const given = environment[VARIABLE]
   if (given === undefined) return found.get(installation)
   delete environment[VARIABLE] // it is ours alone, not our children's
-  const [[memory] = [], listeners = [], connections = []] = given.split(';').map((list) => list.split(',').filter(Boolean).map(Number))
-  const held = new HeldInPlace(installation, memory as number, listeners, connections)
+  const [[memory] = [], listeners = [], connections = [], datagrams = []] = given
+    .split(';')
+    .map((list) => list.split(',').filter(Boolean).map(Number))
+  const held = new HeldInPlace(installation, memory as number, [...listeners, ...datagrams], connections)
   found.set(installation, held)
   return held
 }
@@ -71,7 +74,7 @@ class HeldInPlace implements Held {
   readonly #listeners: Map<string, number>
   readonly #connections: number[]
 
-  constructor({ env: { native } }: Installation, memory: number, listeners: number[], connections: number[]) {
+  constructor({ env: { native } }: Installation, memory: number, offered: number[], connections: number[]) {
     const [bequest, record] = readFrames(memory)
     native.closeFds(Int32Array.of(memory))
     if (bequest?.message.type !== 'bequest' || record?.message.type !== 'transfer') throw new Error('what was kept is not what was left')
@@ -83,7 +86,8 @@ class HeldInPlace implements Held {
       native.closeFds(Int32Array.of(fd))
       return copy
     }
-    this.#listeners = new Map(this.bequest.listeners.map(({ key }, i) => [key, own(listeners[i] as number)]))
+    const keys = [...this.bequest.listeners.map(({ key }) => key), ...this.bequest.datagrams]
+    this.#listeners = new Map(keys.map((key, i) => [key, own(offered[i] as number)]))
     this.#connections = connections.map(own)
   }
 

@@ -9,8 +9,10 @@ import { packageRoot } from '../native/binding.js'
 import { holdTime } from '../options.js'
 import { LOOKUP_TIMEOUT, refusedError } from '../successor/lookup.js'
 import { KeptAfterCrash } from '../survive/kept-after-crash.js'
-import type { Held, Holder, Put } from './holder.js'
+import { restarter } from '../triggers/pm2.js'
+import type { Bequest, Held, Holder, Put } from './holder.js'
 import { KeptByKeeper } from './kept-by-keeper.js'
+import { keysOf } from './keys.js'
 import { recordTape, sendTape, type Tape, type TapeSettings } from './tape.js'
 
 /**
@@ -32,11 +34,8 @@ export const keeper: Holder = {
 
   put(installation, bundle): Put {
     const { env } = installation
-    const settings = keeperSettings(
-      env,
-      'keep',
-      bundle.bequest.listeners.map(({ key }) => key),
-    )
+    const supervisor = restarter(installation)
+    const settings = keeperSettings(env, 'keep', whereFound(bundle.bequest), supervisor)
     const deadline = new Deadline(env.now, PUT_MS + bundle.fds.length * PUT_MS_A_CONNECTION)
     const { channel } = startKeeper(env, recordTape(bundle, settings), deadline)
     try {
@@ -47,7 +46,7 @@ export const keeper: Holder = {
       throw error
     }
     return {
-      where: `for ${settings.holdMs / 1000} s`,
+      where: `for ${settings.holdMs / 1000} s${supervisor ? ', or until it is clear that PM2 starts nobody' : ''}`,
       discard() {
         try {
           if (!channel.closed) channel.send({ type: 'commit' })
@@ -93,10 +92,15 @@ export function startKeeper(env: Env, tape: Tape, deadline: Deadline): { fd: num
 }
 
 /** For a keeper of these addresses; its private name is told from others of this process by `kind`. */
-export function keeperSettings({ environment }: Env, kind: string, keys: readonly string[]): TapeSettings {
+export function keeperSettings(
+  { environment }: Env,
+  kind: string,
+  keys: readonly string[],
+  supervisor?: TapeSettings['supervisor'],
+): TapeSettings {
   const directory = controlDirectory(environment)
   const names = [join(directory, `.${process.pid}.${kind}`), ...keys.map((key) => keeperPath(directory, key))]
-  return { names, holdMs: holdTime(environment), patienceMs: PATIENCE_MS }
+  return { names, holdMs: holdTime(environment, supervisor !== undefined), patienceMs: PATIENCE_MS, supervisor }
 }
 
 function programFile(): string {
@@ -109,6 +113,11 @@ function readProgram(): Uint8Array | undefined {
   } catch {
     return undefined // said where it would be needed
   }
+}
+
+/** Several workers have a server for one address: each is found by its slot. */
+function whereFound(bequest: Bequest): string[] {
+  return keysOf({ ...bequest, shared: [] })
 }
 
 /** Beside the control socket of a process that serves the address. */
@@ -135,12 +144,11 @@ function greet(native: Env['native'], peer: Peer, key: string): Held | undefined
     if (peer.credentials.uid !== (process.geteuid?.() ?? 0)) throw new Error(`it runs as uid ${peer.credentials.uid}`)
     const received = channel.receive(LOOKUP_TIMEOUT)
     if (received?.message.type === 'refused') throw refusedError(received.message.code, received.message.reason, key)
-    const ledgers = received?.message.type === 'bequest' && received.message.ledger !== undefined ? 1 : 0
-    if (received?.message.type !== 'bequest' || received.fds.length !== received.message.listeners.length + ledgers) {
+    if (received?.message.type !== 'bequest' || received.fds.length !== offeredBy(received.message)) {
       channel.closeFds(received?.fds ?? [])
       throw new Error(`it ${received ? `sent "${received.message.type}"` : `said nothing within ${LOOKUP_TIMEOUT} ms`}`)
     }
-    if (ledgers > 0) return new KeptAfterCrash(native, peer, received.message, received.fds)
+    if (received.message.ledger !== undefined) return new KeptAfterCrash(native, peer, received.message, received.fds)
     return new KeptByKeeper(native, peer, received.message, received.fds)
   } catch (error) {
     channel.close()
@@ -149,6 +157,11 @@ function greet(native: Env['native'], peer: Peer, key: string): Held | undefined
     if ((error as { code?: string }).code === 'ERR_TSUNAGI_CHANNEL_CLOSED') return undefined
     throw error
   }
+}
+
+/** How many descriptors come with it. */
+function offeredBy({ listeners, datagrams, ledger }: Bequest): number {
+  return listeners.length + datagrams.length + (ledger === undefined ? 0 : 1)
 }
 
 /** PM2 kills 1.6 s after it has asked. 9,000 connections take 0.6 s on two cores that are busy with other things; whoever gives up loses them all. */

@@ -15,7 +15,8 @@ export class KeptByKeeper implements Held {
     this.bequest = bequest
     this.#native = native
     this.#peer = peer
-    this.#listeners = new Map(bequest.listeners.map(({ key }, index) => [key, fds[index] as number]))
+    const keys = [...bequest.listeners.map(({ key }) => key), ...bequest.datagrams]
+    this.#listeners = new Map(keys.map((key, index) => [key, fds[index] as number]))
   }
 
   takeListener(key: string): number | undefined {

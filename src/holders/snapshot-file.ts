@@ -33,6 +33,7 @@ export const snapshotFile: Holder = {
 
   put(installation, bundle) {
     const { env } = installation
+    if (bundle.listeners.length === 0) throw new Error('there is no address of its own at which they would be found')
     const holdMs = packetHoldTime(env.environment)
     const path = snapshotPath(controlDirectory(env.environment), firstKey(bundle))
     const { refused, alone } = save(installation, bundle, path, holdMs)

@@ -4,6 +4,7 @@ import type { Installation } from '../installation.js'
 import { OURS } from '../triggers/given.js'
 import type { Systemd } from '../triggers/systemd.js'
 import type { Bequest, Held, Holder, Opened, Put } from './holder.js'
+import { keysOf } from './keys.js'
 import { memoryOf, readFrames } from './memory.js'
 
 /**
@@ -51,7 +52,7 @@ export const systemdStore: Holder = {
     const { systemd } = installation
     if (!systemd?.given.has(RECORD)) return undefined
     const held = new HeldBySystemd(installation, systemd)
-    return held.bequest.listeners.some((listener) => listener.key === key) ? held : undefined
+    return keysOf(held.bequest).includes(key) ? held : undefined
   },
 }
 

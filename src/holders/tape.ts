@@ -11,7 +11,8 @@ import type { Bequest, Bundle } from './holder.js'
  * What a keeper is given, which knows nothing of messages: a preamble with what it has to know, the frames that it shall play to the next process, and the
  * frames that it shall answer with.
  *
- *   "TSNK" or, in escrow, "TSNE" | version | hold ms | patience ms | bytes of names, ack, busy, offer u32 | bytes of the tape u64 | names | ack | busy | tape
+ *   "TSNK" or, in escrow, "TSNE" | version | hold ms | patience ms | bytes of names, ack, busy, offer u32 | bytes of the tape u64 | supervisor | quiet ms
+ *   | names | ack | busy | tape
  *   tape:  bequest with the listeners (the offer) | fds … | transfer
  *
  * @note addon/keeper/tape.c reads it.
@@ -26,15 +27,18 @@ export interface TapeSettings {
   readonly names: readonly string[]
   readonly holdMs: number
   readonly patienceMs: number
+  /** Who starts the next process, and does nothing for `quietMs` at most before it does; where it is quiet for longer nobody comes. */
+  readonly supervisor: { readonly pid: number; readonly quietMs: number } | undefined
 }
 
-export function recordTape({ bequest, listeners, record, segments, fds }: Bundle, settings: TapeSettings): Tape {
-  if (listeners.length > MAX_FDS_PER_MESSAGE)
+export function recordTape({ bequest, listeners, datagrams, record, segments, fds }: Bundle, settings: TapeSettings): Tape {
+  const offered = [...listeners, ...datagrams]
+  if (offered.length > MAX_FDS_PER_MESSAGE)
     throw new TsunagiError(
       'ERR_TSUNAGI_FD_LIMIT',
-      `A keeper takes ${MAX_FDS_PER_MESSAGE} listeners at most, and there are ${listeners.length}.`,
+      `A keeper takes ${MAX_FDS_PER_MESSAGE} listeners and UDP sockets at most, and there are ${offered.length}.`,
     )
-  const offer = frame(bequest, [], [...listeners])
+  const offer = frame(bequest, [], offered)
   const rest: Tape['frames'][number][] = []
   for (let at = 0; at < fds.length; at += MAX_FDS_PER_MESSAGE) {
     const batch = [...fds.subarray(at, at + MAX_FDS_PER_MESSAGE)]
@@ -52,7 +56,7 @@ export function escrowTape(bequest: Bequest, fds: readonly number[], settings: T
   return tapeOf(ESCROW_MAGIC, [frame(bequest, [], fds), { chunks: batch, fds: [] }, frame({ type: 'left' })], settings)
 }
 
-function tapeOf(magic: number, frames: Tape['frames'], { names, holdMs, patienceMs }: TapeSettings): Tape {
+function tapeOf(magic: number, frames: Tape['frames'], { names, holdMs, patienceMs, supervisor }: TapeSettings): Tape {
   const texts = Buffer.from(names.map((name) => `${name}\0`).join(''))
   const ack = Buffer.concat(frame({ type: 'ack', refused: [] }).chunks)
   const busy = Buffer.concat(
@@ -62,6 +66,8 @@ function tapeOf(magic: number, frames: Tape['frames'], { names, holdMs, patience
   const numbers = [magic, VERSION, holdMs, patienceMs, texts.length, ack.length, busy.length, bytesOf(frames.slice(0, 1))]
   for (const [i, number] of numbers.entries()) head.writeUInt32LE(number, 4 * i)
   head.writeBigUInt64LE(BigInt(bytesOf(frames)), 4 * numbers.length)
+  head.writeUInt32LE(supervisor?.pid ?? 0, 4 * numbers.length + 8)
+  head.writeUInt32LE(supervisor?.quietMs ?? 0, 4 * numbers.length + 12)
   return { preamble: Buffer.concat([head, texts, ack, busy]), frames }
 }
 
@@ -83,5 +89,5 @@ function bytesOf(frames: Tape['frames']): number {
 
 const MAGIC = 0x4b4e5354
 const ESCROW_MAGIC = 0x454e5354
-const VERSION = 1
-const HEAD_BYTES = 40
+const VERSION = 2
+const HEAD_BYTES = 48

@@ -4,7 +4,7 @@ import { type HandoverReport, PhaseTimer, publishReport, reportLine, Tally } fro
 import type { Bundle, HolderName, Put } from '../holders/holder.js'
 import { putIntoFirst } from '../holders/holders.js'
 import type { Installation } from '../installation.js'
-import { giveEmptyHandle, serverFdOf } from '../native/net-internals.js'
+import { datagramFdOf, giveEmptyHandle, serverFdOf, serverHandleOf } from '../native/net-internals.js'
 import type { OnExit } from '../options.js'
 import { DISCARD } from '../protocols/protocol.js'
 import { VERSION } from '../version.js'
@@ -12,6 +12,12 @@ import { Drain, stopListening } from './drain.js'
 import { type Frozen, freeze } from './freeze.js'
 import { copyDescriptors, type Handed, letGo, release } from './release.js'
 import { type Snapshot, snapshot } from './snapshot.js'
+
+/** Servers whose connections are to be left, and by whose wish; and UDP sockets, by key. */
+export interface Wishes {
+  readonly servers: ReadonlyMap<AttachedServer, Exclude<OnExit, 'none'>>
+  readonly datagrams: ReadonlySet<string>
+}
 
 /** What became of this process's connections. */
 export interface Left {
@@ -29,14 +35,14 @@ export interface Left {
  * block, from a signal handler or from process.on('exit'). Until `put` returns nothing of this process has changed; from then on it is silent, and what
  * its application still writes is dropped: nobody could tell it from a good-bye. `undefined`: nobody took anything, and this process serves on.
  */
-export function leave(installation: Installation, wishes: ReadonlyMap<AttachedServer, Exclude<OnExit, 'none'>>): Left | undefined {
+export function leave(installation: Installation, wishes: Wishes): Left | undefined {
   const { env } = installation
   const timer = new PhaseTimer(env.now)
   let phase: Phase = 'freeze'
   try {
     env.fault('predecessor-before-freeze')
     const frozen = freezeServers(installation, wishes)
-    if (frozen.listeners.length === 0) return undefined
+    if (frozen.listeners.length + frozen.shared.length + frozen.datagrams.size === 0) return undefined
     installation.survival?.letGo() // its copies would keep open what the holder closes
     timer.end(phase)
     phase = 'snapshot'
@@ -45,7 +51,7 @@ export function leave(installation: Installation, wishes: ReadonlyMap<AttachedSe
     phase = 'send'
     const copies = copyDescriptors(installation, frozen, taken, NONE_KEPT)
     env.fault('predecessor-before-put')
-    const onExit = [...wishes.values()].includes('hold') ? 'hold' : 'snapshot'
+    const onExit = wishes.datagrams.size > 0 || [...wishes.servers.values()].includes('hold') ? 'hold' : 'snapshot'
     const put = putIntoFirst(installation, onExit, bundle(installation, frozen, taken)) // the commit point: before it nothing has changed, after it nothing is undone
     if (put === undefined) {
       env.native.closeFds(Int32Array.from([...copies.listeners, ...copies.connections.values()]))
@@ -72,8 +78,11 @@ export function drainInstead(installation: Installation, servers: ReadonlySet<At
 }
 
 /** Only servers that ask for it; the others are left as if this library were not there. */
-function freezeServers(installation: Installation, wishes: ReadonlyMap<AttachedServer, unknown>): Frozen {
-  const claimed = new Set([...wishes.keys()].filter(({ key, server }) => key !== '' && serverFdOf(server) >= 0).map(({ key }) => key))
+function freezeServers(installation: Installation, { servers: wishes, datagrams }: Wishes): Frozen {
+  const claimed = new Set(
+    [...wishes.keys()].filter(({ key, server }) => key !== '' && serverHandleOf(server) !== null).map(({ key }) => key),
+  )
+  for (const key of datagrams) claimed.add(key)
   const frozen = freeze(installation, { claimed, whyUnmigratable: anyVersion, only: undefined, limit: Number.POSITIVE_INFINITY, more: 0 })
   return { ...frozen, staying: frozen.staying.filter(({ attached }) => claimed.has(attached.key)), unclaimed: [] }
 }
@@ -96,7 +105,9 @@ function snapshotMovable(installation: Installation, frozen: Frozen): Snapshot {
   }
 }
 
-function bundle(installation: Installation, { listeners, staying }: Frozen, { record, segments, fds }: Snapshot): Bundle {
+function bundle(installation: Installation, frozen: Frozen, { record, segments, fds }: Snapshot): Bundle {
+  const { staying, datagrams } = frozen
+  const [listeners, shared] = [[...frozen.listeners].filter(({ isShared }) => !isShared), sharedOf(frozen)]
   return {
     bequest: {
       type: 'bequest',
@@ -107,13 +118,22 @@ function bundle(installation: Installation, { listeners, staying }: Frozen, { re
       leftAt: Date.now(),
       connections: record.count,
       listeners: listeners.map(({ key, path, backlog }) => ({ key, path, backlog })),
+      shared: shared.map(({ key }) => key),
+      slot: shared.length > 0 ? (installation.slot?.key ?? '') : '',
+      datagrams: [...datagrams.keys()],
     },
     listeners: Int32Array.from(listeners, ({ server }) => serverFdOf(server)),
+    datagrams: Int32Array.from(datagrams.values(), datagramFdOf),
     record,
     segments,
     fds,
     staying: staying.length,
   }
+}
+
+/** Those whose listener is the primary's; where it has given this worker a copy of that, it is among the listeners. */
+function sharedOf({ listeners, shared }: Frozen): AttachedServer[] {
+  return [...shared, ...listeners.filter(({ isShared }) => isShared)]
 }
 
 function goSilent(installation: Installation, handed: Handed, put: Put & { holder: { name: HolderName } }, timer: PhaseTimer): Left {
@@ -124,10 +144,14 @@ function goSilent(installation: Installation, handed: Handed, put: Put & { holde
     release(installation, handed, () => DISCARD),
   )
   timer.end('commit')
-  for (const { server } of frozen.listeners) giveEmptyHandle(server) // its own shutdown code closes it, and would be told that it does not run
+  const servers = [...frozen.listeners, ...frozen.shared]
+  for (const { server } of servers) giveEmptyHandle(server) // its own shutdown code closes it, and would be told that it does not run
+  installation.datagrams.unref()
   installation.desk.close()
+  // A successor that is booting finds them there as well.
+  installation.desk.busyWith?.giveUp(new Error(`the connections were left with the ${put.holder.name}`))
   installation.lifecycle.retire()
-  const drain = drainOf(installation, new Set(frozen.listeners))
+  const drain = drainOf(installation, new Set(servers))
   drain.add(frozen.staying.map(({ socket }) => socket))
   const tally = new Tally()
   for (const { rule } of frozen.moving) tally.move(rule)
@@ -140,7 +164,7 @@ function goSilent(installation: Installation, handed: Handed, put: Put & { holde
     predecessor: process.pid,
     successor: 0,
     holder: put.holder.name,
-    listeners: frozen.listeners.map(({ key }) => key),
+    listeners: [...servers.map(({ key }) => key), ...frozen.datagrams.keys()],
     ...tally.figures(),
     unclaimedState: [],
   }

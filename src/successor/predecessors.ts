@@ -1,30 +1,35 @@
 import type { AttachedServer } from '../attached-server.js'
-import { controlDirectory } from '../channel/rendezvous.js'
-import { storedSnapshots } from '../cold/stored-files.js'
 import { halves } from '../halves.js'
 import type { Installation } from '../installation.js'
 import { startAccepting } from '../listener.js'
 import type { Slot } from '../slot.js'
 import { Announcement } from '../triggers/announcement.js'
+import { HeldSessions } from './held-sessions.js'
 import type { Session } from './session.js'
-import type { HeldSession } from './take-held.js'
 
 /** Whom this process takes over from: processes that it has found, and holders of what one has left. Most processes find nobody. */
 export class Predecessors {
   readonly #installation: Installation
   readonly #announcement = new Announcement()
   readonly #sessions: Session[] = []
-  readonly #heldSessions: HeldSession[] = []
+  readonly #held: HeldSessions
   /** One that was found has not handed over: it serves on. */
   haveRefused = false
 
   constructor(installation: Installation) {
     this.#installation = installation
+    this.#held = new HeldSessions(installation)
+    void installation.lifecycle.owned.then(() => this.#announcement.release())
+  }
+
+  /** The supervisor of this worker waits for the application's 'ready'. */
+  watchReady(): void {
+    this.#announcement.watch()
   }
 
   /** Whether one was found that has not handed over yet. */
   get areExpected(): boolean {
-    return this.#sessions.length + this.#heldSessions.length > 0
+    return this.#sessions.length + this.#held.size > 0
   }
 
   /** The listener of whoever holds this server's address. */
@@ -35,7 +40,7 @@ export class Predecessors {
       if (fd !== undefined) return fd
     }
     const opened = this.#openSession(attached.key)
-    if (opened === undefined) return this.#inheritHeld(attached)
+    if (opened === undefined) return this.#held.claim(attached, true)?.held.takeListener(attached.key)
     opened.session.claimed.set(attached.key, attached)
     return opened.fd
   }
@@ -49,7 +54,7 @@ export class Predecessors {
       }
       const opened = this.#openSession(key)
       opened?.session.datagrams.add(key)
-      return opened?.fd
+      return opened?.fd ?? this.#held.claimDatagrams(key)
     } catch (error) {
       this.#installation.env.log((error as Error).message) // the socket itself says that the address is in use
       return undefined
@@ -75,51 +80,48 @@ export class Predecessors {
   /** Whether there is something to take over for a server whose address was free: from a holder, or from a process of our name. */
   find(attached: AttachedServer): boolean {
     if (process.argv[1] === undefined) return false
-    return this.#findHeld(attached, false) !== undefined || this.#findNamed(attached)
+    return this.#held.claim(attached, false) !== undefined || this.#findNamed(attached)
   }
 
   /** Whether a process of our name, which listens elsewhere, hands over to this one. Where one was found by its address there is no other. */
   #findNamed(attached: AttachedServer): boolean {
     const { name } = this.#installation
-    if (name === undefined || attached.path || this.#installation.lifecycle.isOwner || this.#heldSessions.length > 0) return false
+    if (name === undefined || attached.path || this.#installation.lifecycle.isOwner || this.#held.size > 0) return false
     const session = this.#sessions[0] ?? this.#adopt(halves().openNamedSession(this.#installation, name))
     if (session?.name === undefined) return false
     session.await(attached)
     return true
   }
 
-  /** The address is taken, and no process of ours holds it. */
-  #inheritHeld(attached: AttachedServer): number | undefined {
-    return this.#findHeld(attached, true)?.held.takeListener(attached.key)
-  }
-
-  /** What a holder has for this address, which is taken over as soon as this process is ready. */
-  #findHeld(attached: AttachedServer, isTaken: boolean): HeldSession | undefined {
-    const known = this.#heldSessions.find(({ held }) => held.bequest.listeners.some(({ key }) => key === attached.key))
-    // Most starts find nothing on disk, and need no more than to have looked.
-    const mayBe = !known && (isTaken || storedSnapshots(controlDirectory(this.#installation.env.environment)).length > 0)
-    const held = mayBe ? halves().findHeld(this.#installation, attached.key, isTaken) : undefined
-    const session = known ?? (held && { held, claimed: new Map<string, AttachedServer>() })
-    session?.claimed.set(attached.key, attached)
-    if (session === undefined || known) return session
-    this.#installation.env.fault('successor-after-find')
-    this.#heldSessions.push(session)
-    void this.#takeHeld(session)
-    this.#installation.hasListener()
-    return session
-  }
-
-  inheritSlot(attached: AttachedServer): boolean {
-    const { slot } = this.#installation
-    if (slot === undefined || this.#installation.desk.hasPublished(slot.key)) return false
+  /** Who has connections of this server for the worker in its slot. */
+  inheritSlot(attached: AttachedServer): 'worker' | 'holder' | undefined {
+    const { slot, desk, env } = this.#installation
+    if (slot === undefined || (!this.areExpected && desk.hasPublished(slot.key))) return undefined
     try {
       const claimed = this.#sessions.some((session) => session.claimShared(attached))
-      return claimed || this.#openSlotSession(slot)?.claimShared(attached) === true
+      if (claimed || this.#openSlotSession(slot)?.claimShared(attached)) return 'worker'
     } catch (error) {
       // The primary has its listener for it in any case: this worker serves, and the connections of the other end as they do without us.
-      this.#installation.env.log(`the connections of the worker that this one replaces stay there: ${(error as Error).message}`)
+      env.log(`the connections of the worker that this one replaces stay there: ${(error as Error).message}`)
+    }
+    return this.#inheritSlotHeld(attached, slot) ? 'holder' : undefined
+  }
+
+  #inheritSlotHeld(attached: AttachedServer, slot: Slot): boolean {
+    try {
+      if (!this.#held.claimShared(attached, slot.key)) return false
+      this.#waitAsWorker(slot)
+      return true
+    } catch (error) {
+      this.#installation.env.log(`what was held for this worker stays where it is: ${(error as Error).message}`)
       return false
     }
+  }
+
+  /** The supervisor must not take this worker for one that serves before it does. */
+  #waitAsWorker({ saysReady }: Slot): void {
+    this.#announcement.hold()
+    if (saysReady) this.#installation.lifecycle.ready(this.#announcement.ready)
   }
 
   #openSlotSession(slot: Slot): Session | undefined {
@@ -127,8 +129,7 @@ export class Predecessors {
     const session = halves().openWorkerSession(this.#installation, slot.key)
     if (session === undefined) return undefined
     this.#installation.env.fault('successor-after-welcome')
-    this.#announcement.hold()
-    if (slot.saysReady) this.#installation.lifecycle.ready(this.#announcement.ready)
+    this.#waitAsWorker(slot)
     this.#sessions.push(session)
     void this.#takeOver(session)
     return session
@@ -152,21 +153,27 @@ export class Predecessors {
       this.#sessions.splice(this.#sessions.indexOf(session), 1) // what it still holds is not for later listen() calls to ask for
     } catch (error) {
       this.#sessions.splice(this.#sessions.indexOf(session), 1)
-      if (halves().isEndOfChannel(error) && session.peer.provesDeath(DEATH_TIMEOUT)) return this.#serveAlone(session)
-      this.haveRefused = true
-      session.close(error as Error)
-      for (const attached of session.claimed.values()) {
-        if (attached.isShared) continue
-        attached.key = ''
-        attached.server.close()
-        attached.server.emit('error', error)
-      }
-      this.#installation.datagrams.giveUp(session.datagrams, error as Error)
-      this.#serveSlot(session, error as Error)
+      if (this.#held.claimInstead(session)) session.close(error as Error)
+      else this.#goWithout(session, error as Error)
     } finally {
-      this.#announcement.release()
+      if (!this.areExpected) this.#announcement.release()
       clearTimeout(keepAlive)
     }
+  }
+
+  /** Nothing came of it. */
+  #goWithout(session: Session, error: Error): void {
+    if (halves().isEndOfChannel(error) && session.peer.provesDeath(DEATH_TIMEOUT)) return this.#serveAlone(session)
+    this.haveRefused = true
+    session.close(error)
+    for (const attached of session.claimed.values()) {
+      if (attached.isShared) continue
+      attached.key = ''
+      attached.server.close()
+      attached.server.emit('error', error)
+    }
+    this.#installation.datagrams.giveUp(session.datagrams, error)
+    this.#serveSlot(session, error)
   }
 
   /** The predecessor died before there was anything to take over: its connections are gone, its listener is ours. */
@@ -177,14 +184,6 @@ export class Predecessors {
     halves().serveAll(this.#installation, session)
     session.close()
     this.#installation.lifecycle.own()
-  }
-
-  async #takeHeld(session: HeldSession): Promise<void> {
-    // A listener that does not accept yet does not hold the loop: this does until it is decided.
-    const keepAlive = setTimeout(() => {}, 2 ** 31 - 1)
-    await halves().takeHeld(this.#installation, session)
-    clearTimeout(keepAlive)
-    this.#heldSessions.splice(this.#heldSessions.indexOf(session), 1)
   }
 
   /** There was nothing to be had from the worker that this one replaces: it does its own work. */

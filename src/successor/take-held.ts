@@ -8,12 +8,14 @@ import { Landing } from './landing.js'
 import { makeRoom } from './make-room.js'
 import { type Restored, restore } from './restore.js'
 import { resume } from './resume.js'
-import { serveListeners } from './take-over.js'
+import { serveClaimed } from './take-over.js'
 
 /** What a holder has for this process, and which servers have claimed a part of it. */
 export interface HeldSession {
   readonly held: Held
   readonly claimed: Map<string, AttachedServer>
+  /** Keys of the UDP sockets that this process has a descriptor of. */
+  readonly datagrams: Set<string>
 }
 
 /**
@@ -23,26 +25,26 @@ export interface HeldSession {
  */
 export async function takeHeld(installation: Installation, session: HeldSession): Promise<void> {
   const { env } = installation
-  const { held, claimed } = session
+  const { held } = session
   await installation.whenReady()
   const timer = new PhaseTimer(env.now)
   const taken = open(installation, session, timer)
   if (taken === undefined) {
     held.close()
-    return serveAlone(installation, claimed)
+    return serveAlone(installation, session)
   }
   const { opened, landing, restored } = taken
   if (restored === undefined) {
     for (const index of opened.fds.keys()) endPolitely(installation, landing, index)
     held.resumed()
     landing.clear()
-    return serveAlone(installation, claimed)
+    return serveAlone(installation, session)
   }
   for (const index of restored.refused.keys()) endPolitely(installation, landing, index)
   env.fault('successor-after-commit')
   installation.generation = held.bequest.generation + 1
   resume(installation, restored, () => {})
-  serveListeners(installation, claimed)
+  serveClaimed(installation, session)
   held.resumed()
   timer.end('resume')
   landing.clear()
@@ -95,8 +97,8 @@ function said(error: unknown): string {
   return code ? `${message} (${code})` : message
 }
 
-function serveAlone(installation: Installation, claimed: ReadonlyMap<string, AttachedServer>): void {
-  serveListeners(installation, claimed)
+function serveAlone(installation: Installation, session: HeldSession): void {
+  serveClaimed(installation, session)
   installation.lifecycle.own()
 }
 
@@ -107,7 +109,13 @@ function endPolitely({ env: { native } }: Installation, landing: Landing, index:
   landing.drop(index)
 }
 
-function report(installation: Installation, { held, claimed }: HeldSession, opened: Opened, restored: Restored, timer: PhaseTimer): void {
+function report(
+  installation: Installation,
+  { held, claimed, datagrams }: HeldSession,
+  opened: Opened,
+  restored: Restored,
+  timer: PhaseTimer,
+): void {
   const { bequest, holder } = held
   const tally = new Tally()
   tally.move('', restored.connections.length)
@@ -120,7 +128,7 @@ function report(installation: Installation, { held, claimed }: HeldSession, open
     predecessor: bequest.pid,
     successor: process.pid,
     holder,
-    listeners: [...claimed.keys()],
+    listeners: [...claimed.keys(), ...datagrams],
     ...tally.figures(),
     movedBy: [],
     unclaimedState: restored.unclaimedState,

@@ -230,11 +230,17 @@ function acknowledge({ channel }: Session, refused: [number, string][]): Aborted
 }
 
 /** Everything that this process has claimed of its predecessor is its own from now on. */
-export function serveAll(installation: Installation, { claimed, datagrams, leftovers }: Session): void {
-  serveListeners(installation, claimed)
+export function serveAll(installation: Installation, session: Session): void {
+  const { claimed, leftovers } = session
+  serveClaimed(installation, session)
   if (leftovers.size > 0) installation.leftovers ??= new LeftoverListeners(installation)
   for (const [key, fd] of leftovers) installation.leftovers?.accept(key, fd, claimed.get(key) as AttachedServer)
   leftovers.clear()
+}
+
+/** What was claimed, of a predecessor or of what one has left. */
+export function serveClaimed(installation: Installation, { claimed, datagrams }: Pick<Session, 'claimed' | 'datagrams'>): void {
+  serveListeners(installation, claimed)
   installation.datagrams.receive(datagrams)
   for (const key of datagrams) installation.desk.publish(key)
 }

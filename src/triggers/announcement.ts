@@ -1,11 +1,12 @@
 /**
  * By what a worker says its supervisor knows that the old one may go: node:cluster's own message when a server listens, on which PM2 stops the old
  * worker 50 ms later, or the application's 'ready'. While a predecessor is about to hand over, that would be too early: it is held until this
- * process serves. Nothing else is, and outside a handover nothing is installed.
+ * process serves. Nothing else is. Outside a handover nothing is installed, unless the supervisor waits for 'ready', which may come before the server listens.
  */
 export class Announcement {
   readonly #held: unknown[][] = []
   #original: typeof process.send
+  #isHolding = false
   #wrapped: typeof process.send
   #sayReady!: () => void
   /** Resolves when the application has said that it is ready. */
@@ -14,6 +15,12 @@ export class Announcement {
   })
 
   hold(): void {
+    this.watch()
+    this.#isHolding = true
+  }
+
+  /** From now on it is known whether the application has said that it is ready. */
+  watch(): void {
     const { send } = process
     if (send === undefined || this.#original) return
     const announcement = this
@@ -32,12 +39,13 @@ export class Announcement {
     if (send === undefined) return
     if (process.send === this.#wrapped) process.send = send // else somebody has wrapped it: it lets everything pass from now on
     this.#original = undefined
+    this.#isHolding = false
     for (const message of this.#held.splice(0)) if (process.connected) Reflect.apply(send, process, message)
   }
 
   #isHeld(message: unknown): boolean {
     if (message === 'ready') this.#sayReady()
-    return this.#original !== undefined && (message === 'ready' || isListening(message))
+    return this.#isHolding && (message === 'ready' || isListening(message))
   }
 }
 

@@ -8,6 +8,8 @@ import { findSupervisor, type Supervisor } from './supervisor.js'
 /** Whether anybody asks for something to become of the connections at exit. Until then what does it is not needed, and nothing is installed. */
 export class ExitWish {
   readonly setting: OnExit | undefined
+  /** Whether somebody has asked for a holder. */
+  isHold = false
   #supervisor: Supervisor | undefined
   readonly #installation: Installation
   #trigger: ExitTrigger | undefined
@@ -34,6 +36,7 @@ export class ExitWish {
     const asked = this.setting ?? attached?.options.onExit ?? 'none'
     const isRestarted = this.setting === undefined && this.#supervisor !== undefined
     const wish = asked === 'none' && isRestarted ? 'hold' : asked
+    if (wish === 'hold') this.isHold = true
     if (wish !== 'none') this.trigger.own(wish, asked !== 'none')
   }
 

@@ -68,7 +68,7 @@ function leaveInPlace(installation: Installation): Promise<HandoverReport> {
   return new Promise((resolve, reject) => {
     quiesceAll(installation, new Set(servers.keys()), (thaw) => {
       const undo = becomeInPlace(installation)
-      const left = leave(installation, servers)
+      const left = leave(installation, { servers, datagrams: new Set(installation.datagrams.keys()) })
       undo()
       if (left) return resolve(left.report)
       thaw()
@@ -81,11 +81,14 @@ function leaveInPlace(installation: Installation): Promise<HandoverReport> {
 function become(installation: Installation, environment: NodeJS.ProcessEnv): void {
   const { env, start } = installation
   const kept = keptInPlace(installation) as KeptInPlace
-  const all = { ...environment, [kept.name]: kept.value }
+  const channel = process.connected ? start.channel : {}
+  const all = { ...environment, ...channel, [kept.name]: kept.value }
+  const { NODE_CHANNEL_FD: channelFd } = channel
+  const fds = channelFd === undefined ? kept.fds : [...kept.fds, Number(channelFd)]
   try {
     process.chdir(start.cwd)
     const variables = Object.entries(all).map(([name, value]) => `${name}=${value}`)
-    env.native.execute(process.execPath, [process.argv0, ...start.args], variables, Int32Array.from(kept.fds))
+    env.native.execute(process.execPath, [process.argv0, ...start.args], variables, Int32Array.from(fds))
   } catch (error) {
     env.log(`${process.execPath} could not be executed: ${(error as Error).message}. The connections end with this process.`)
     process.exit(EXIT_SOFTWARE)

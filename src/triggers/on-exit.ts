@@ -4,7 +4,7 @@ import { prepareHolders } from '../holders/holders.js'
 import type { Installation } from '../installation.js'
 import type { OnExit } from '../options.js'
 import type { Drain } from '../predecessor/drain.js'
-import { drainInstead, type Left, leave } from '../predecessor/leave.js'
+import { drainInstead, type Left, leave, type Wishes } from '../predecessor/leave.js'
 import { quiesceAll } from '../predecessor/quiesce.js'
 import type { ExitWish } from './exit-wish.js'
 
@@ -54,29 +54,32 @@ export class ExitTrigger {
 
   // ---- what is asked for
 
-  /** Servers whose connections are to go to a holder when this is asked. */
-  #wishes(asked: Asked | 'exit'): Map<AttachedServer, Exclude<OnExit, 'none'>> {
+  /** What is to go to a holder when this is asked: the connections of which servers, and which UDP sockets, which have no options of their own. */
+  #wishes(asked: Asked | 'exit'): Wishes | undefined {
     const wishes = new Map<AttachedServer, Exclude<OnExit, 'none'>>()
-    const { servers, lifecycle } = this.#installation
-    if (!lifecycle.isOwner) return wishes // not yet, or not any more
+    const { servers, lifecycle, slot, datagrams } = this.#installation
+    if (!lifecycle.isOwner) return undefined // not yet, or not any more
     const isRestart = asked === this.#wish.supervisor?.restartSignal
     for (const attached of servers) {
-      if (attached.isShared) continue // a cluster worker's: nobody would ask for its address, which is the primary's
       const wish = this.#wish.setting ?? (attached.options.onExit === 'none' && isRestart ? 'hold' : attached.options.onExit)
-      if (wish !== 'none') wishes.set(attached, wish)
+      // The address of a cluster worker's is the primary's: what it leaves is found by its slot, as long as the sockets are there.
+      if (wish !== 'none' && (!attached.isShared || (slot && wish === 'hold'))) wishes.set(attached, wish)
     }
-    return wishes
+    const isHeld = (this.#wish.setting ?? (isRestart ? 'hold' : 'none')) === 'hold'
+    const keys = new Set(isHeld ? datagrams.keys() : [])
+    return wishes.size + keys.size > 0 ? { servers: wishes, datagrams: keys } : undefined
   }
 
   /** True: the application must not hear of it, now or at all. */
   #takes(asked: Asked): boolean {
-    const { env, gate } = this.#installation
+    const { env, gate, desk } = this.#installation
     if (gate.isClosed) return false // a successor is here, and the gate has its own way with signals
+    if (desk.busyWith?.hasCommitted) return this.#declines(asked) // everything is the successor's
     if (this.#since !== undefined) return env.now() - this.#since < SECOND_MS || this.#reallyStop(asked)
     const wishes = this.#wishes(asked)
-    if (wishes.size === 0) return this.#declines(asked)
+    if (wishes === undefined) return this.#declines(asked)
     this.#since = env.now()
-    const servers = new Set(wishes.keys())
+    const servers = new Set(wishes.servers.keys())
     quiesceAll(this.#installation, servers, (thaw) => {
       this.#left = leave(this.#installation, wishes)
       if (this.#left === undefined) thaw()
@@ -96,7 +99,7 @@ export class ExitTrigger {
     this.#since = this.#installation.env.now()
     return new Promise((resolve) =>
       quiesceAll(this.#installation, new Set(wishes.keys()), (thaw) => {
-        this.#left = leave(this.#installation, wishes)
+        this.#left = leave(this.#installation, { servers: wishes, datagrams: new Set() })
         if (this.#left === undefined) {
           this.#since = undefined
           thaw()
@@ -142,8 +145,11 @@ export class ExitTrigger {
 
   /** What could not be left is served until it ends, and at the end of the time ended politely. */
   #endWithin(ms: number, drain: Drain, done: (() => void) | undefined): void {
-    if (drain.left === 0) return done?.()
-    const timer = setInterval(() => drain.left === 0 && finish(), LOOK_MS)
+    // New connections that the primary had sent before it knew go back to it.
+    const least = this.#installation.slot ? SENT_BACK_MS : 0
+    const end = this.#installation.env.now() + least
+    if (drain.left === 0 && least === 0) return done?.()
+    const timer = setInterval(() => drain.left === 0 && this.#installation.env.now() >= end && finish(), LOOK_MS)
     const timeout = setTimeout(() => {
       drain.endAll()
       setTimeout(finish, LAST_WORDS_MS)
@@ -209,7 +215,7 @@ export class ExitTrigger {
       this.#left?.put.alone?.()
       if (this.#since !== undefined || this.#hasCrashed || this.#installation.gate.isClosed) return
       const wishes = this.#wishes('exit')
-      if (wishes.size > 0) this.#left = leave(this.#installation, wishes)
+      if (wishes) this.#left = leave(this.#installation, wishes)
     }
     process.on('uncaughtExceptionMonitor', processOnCrash)
     process.prependListener('exit', processOnExit)
@@ -234,3 +240,4 @@ const SECOND_MS = 500
 const DRAIN_MS = 1_100
 const LAST_WORDS_MS = 250
 const LOOK_MS = 10
+const SENT_BACK_MS = 50

@@ -10,7 +10,7 @@ export class SignalGate {
   #held: NodeJS.Signals | 'shutdown' | undefined
   #onLeave: (() => void) | undefined
   #removals: (() => void)[] = []
-  readonly #patience: number | undefined
+  readonly #patience: () => number | undefined
   /** Signals that the application listens for. */
   readonly #awaited = new Set<NodeJS.Signals>()
 
@@ -18,7 +18,7 @@ export class SignalGate {
    * `patience`: milliseconds after which the application gets what is held although the successor is not there yet, since a supervisor would kill soon.
    * Without a listener of the application there is nothing to hurry for.
    */
-  constructor(patience?: number) {
+  constructor(patience: () => number | undefined = () => undefined) {
     this.#patience = patience
   }
 
@@ -58,8 +58,9 @@ export class SignalGate {
 
   #keep(asked: NodeJS.Signals | 'shutdown'): void {
     this.#held = asked
-    if (this.#patience === undefined || !(asked === 'shutdown' || this.#awaited.has(asked))) return
-    setTimeout(() => this.#onLeave ?? this.open(), this.#patience).unref()
+    const patience = this.#patience()
+    if (patience === undefined || !(asked === 'shutdown' || this.#awaited.has(asked))) return
+    setTimeout(() => this.#onLeave ?? this.open(), patience).unref()
   }
 
   /**

@@ -5,6 +5,8 @@ export interface StartCommand {
   readonly args: readonly string[]
   readonly cwd: string
   readonly environment: NodeJS.ProcessEnv
+  /** What of it is about the channel to the process that has forked this one, for whoever keeps its descriptor; Node deletes it. */
+  readonly channel: NodeJS.ProcessEnv
 }
 
 /** @note proc(5): cmdline and environ are separated by NUL; Node resolves argv[1] and the working directory, the shell's `PWD` keeps the link. */
@@ -15,7 +17,12 @@ export function readStartCommand(environment: NodeJS.ProcessEnv): StartCommand {
     args,
     cwd: shownWorkingDirectory(environment),
     get environment() {
-      return initial instanceof Uint8Array ? parseEnvironment(initial) : initial
+      const environment = parse(initial)
+      for (const name of [...OURS_ALONE, ...CHANNEL]) delete environment[name]
+      return environment
+    },
+    get channel() {
+      return Object.fromEntries(Object.entries(parse(initial)).filter(([name]) => CHANNEL.includes(name)))
     },
   }
 }
@@ -38,11 +45,10 @@ function initialEnvironment(): Buffer | undefined {
   }
 }
 
-function parseEnvironment(bytes: Buffer): NodeJS.ProcessEnv {
-  const entries = bytes.toString().split('\0').filter(Boolean)
-  const environment = Object.fromEntries(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]))
-  for (const name of OURS_ALONE) delete environment[name]
-  return environment
+function parse(initial: Buffer | NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  if (!(initial instanceof Uint8Array)) return { ...initial }
+  const entries = initial.toString().split('\0').filter(Boolean)
+  return Object.fromEntries(entries.map((entry) => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]))
 }
 
 export function shownWorkingDirectory({ PWD: shown }: NodeJS.ProcessEnv = process.env): string {
@@ -53,4 +59,5 @@ export function shownWorkingDirectory({ PWD: shown }: NodeJS.ProcessEnv = proces
 }
 
 /** They are about descriptors, or a process, that the next version has others of. */
+const CHANNEL = ['NODE_CHANNEL_FD', 'NODE_CHANNEL_SERIALIZATION_MODE']
 const OURS_ALONE = ['TSUNAGI_TOKEN', 'TSUNAGI_REPORT_FD', 'TSUNAGI_SUPERVISOR_FD']

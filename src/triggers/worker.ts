@@ -43,6 +43,11 @@ export function endBefore(killTimeout: number): number {
   return Math.max(0, killTimeout - KILL_MARGIN_MS)
 }
 
+/** The same where a holder waits for the connections: the worker that boots finds them there as well, and putting them there must not be cut off. */
+export function leaveBefore(killTimeout: number): number {
+  return killTimeout / 4
+}
+
 interface Leaving {
   readonly env: Pick<Env, 'log'>
   readonly grace: number

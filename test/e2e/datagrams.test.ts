@@ -2,7 +2,9 @@ import { createSocket, type Socket } from 'node:dgram'
 import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
 import { describe, expect, it, onTestFinished } from 'vitest'
+import { namesOfKeepers } from '../helpers/keeper.js'
 import { missingNodes, NODES } from '../helpers/nodes.js'
 import { HANDED_OVER, REGISTER, TOOK_OVER, untilToldByAnother } from '../helpers/plain.js'
 import { fixture, Line, type Settings, temporaryDirectory } from '../helpers/process.js'
@@ -128,6 +130,48 @@ describe('a UDP server that is started again', () => {
     expect(second.stderr).toBe('')
   })
 })
+
+describe('a UDP server that leaves before the next one comes', () => {
+  it('leaves its socket with a keeper, five times: what comes meanwhile is there when the next one starts', async () => {
+    const line = await start(HOLD)
+    const client = await clientSocket()
+    for (let round = 1; round <= 5; round++) {
+      line.current.kill('SIGINT')
+      expect(await line.current.exited).toEqual({ code: null, signal: 'SIGINT' })
+      const words = ['one', 'two', 'three'].map((word) => `${word} of ${round}`)
+      for (const word of words) client.send(word, line.port, '127.0.0.1')
+      const successor = line.launch()
+      await successor.until('message', ({ message }) => message === words[2])
+      expect(successor.all('message').map(({ message }) => message)).toEqual(words)
+      expect(await ask(await clientSocket(), line.port)).toBe(String(successor.pid))
+      expect(namesOfKeepers(line.directory)).toEqual([])
+    }
+  })
+
+  it('leaves it for the hold time: then its address is free', async () => {
+    const line = await start({ env: { ...HOLD.env, TSUNAGI_HOLD: '1' } })
+    line.current.kill('SIGINT')
+    await line.current.exited
+    while (namesOfKeepers(line.directory).length > 0) await delay(20)
+    await line.launch().until('listening')
+    expect(await ask(await clientSocket(), line.port)).toBe(String(line.current.pid))
+    expect(line.current.stderr).toBe('')
+  })
+
+  it('leaves it in place, where the next version is this process', async () => {
+    const line = await start({ env: { TSUNAGI_RELOAD: 'in-place' } })
+    const client = await clientSocket()
+    const server = line.current
+    expect(await ask(client, line.port)).toBe(String(server.pid)) // it serves: asked before, it would refuse
+    server.kill('SIGUSR2')
+    await server.untilSaid('(generation 2)')
+    expect(await ask(client, line.port)).toBe(String(server.pid))
+    expect(server.all('listening').map(({ port }) => port === line.port)).toEqual([true, false, true]) // the second one was the trial's
+  })
+})
+
+/** Longer than any test waits. */
+const HOLD: Settings = { env: { TSUNAGI_ON_EXIT: 'hold', TSUNAGI_HOLD: '50' } }
 
 async function start(settings: Settings = {}): Promise<Line> {
   const line = await Line.empty(fixture('plain/datagrams.cjs'), { node: REGISTER, ...settings })

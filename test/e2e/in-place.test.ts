@@ -1,8 +1,10 @@
+import { fork } from 'node:child_process'
+import { once } from 'node:events'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished } from 'vitest'
 import { Fleet } from '../helpers/fleet.js'
-import { REGISTER } from '../helpers/plain.js'
+import { REGISTER, whoServes } from '../helpers/plain.js'
 import { fixture, freePort, ServerProcess, temporaryDirectory } from '../helpers/process.js'
 
 const FLEET = fixture('plain/fleet.mjs')
@@ -49,6 +51,31 @@ describe('a reload in place', () => {
     const answers = new Set<string>()
     while (!server.process.stderr.includes('(generation 2)')) answers.add(await (await fetch(`http://127.0.0.1:${server.http}/pid`)).text())
     expect([...answers]).toHaveLength(1)
+  })
+
+  it('keeps the channel to the process that has forked it', async () => {
+    const [port, directory] = [await freePort(), temporaryDirectory()]
+    const env = {
+      ...process.env,
+      TSUNAGI_DIR: directory,
+      TSUNAGI_RELOAD: 'in-place',
+      TSUNAGI_MOVE: 'all',
+      MODE: '{}',
+      PORT: String(port),
+      HOST: '127.0.0.1',
+    }
+    const child = fork(fixture('plain/channel.cjs'), { execArgv: REGISTER, env, stdio: ['pipe', 'ignore', 'ignore', 'ipc'] })
+    onTestFinished(() => void child.kill('SIGKILL'))
+    const next = async () => (await once(child, 'message'))[0]
+    expect(await next()).toEqual({ serving: child.pid })
+    for (const word of ['one', 'two', 'three']) {
+      expect(await whoServes(port)).toBe(child.pid) // it serves: asked before, it would refuse
+      child.kill('SIGUSR2')
+      expect(await next()).toEqual({ serving: child.pid })
+      const answered = next()
+      child.send(word)
+      expect(await answered).toEqual({ message: word, pid: child.pid })
+    }
   })
 })
 

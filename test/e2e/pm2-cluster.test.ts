@@ -1,13 +1,12 @@
 import { once } from 'node:events'
-import { writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { describe, expect, it, vi } from 'vitest'
 import WebSocket from 'ws'
 import { Client, talk, who } from '../helpers/client.js'
+import { startDeployed as start } from '../helpers/deployed.js'
 import { Fleet } from '../helpers/fleet.js'
-import { Pm2 } from '../helpers/pm2.js'
-import { fixture, freePort, temporaryDirectory } from '../helpers/process.js'
+import { PATIENCE, Pm2 } from '../helpers/pm2.js'
+import { fixture, freePort } from '../helpers/process.js'
 
 describe('pm2 reload of two cluster workers', () => {
   it('keeps 200 WebSocket, 200 keep-alive and 200 raw clients, ten times; PM2 counts right and starts nothing else', async () => {
@@ -174,29 +173,4 @@ async function open(url: string): Promise<WebSocket | undefined> {
 async function say(socket: WebSocket, words: string): Promise<string> {
   socket.send(words)
   return String((await once(socket, 'message'))[0])
-}
-
-/** PM2 stops an old worker after this many milliseconds, and the new ones of a busy machine take long to boot: its 3 s are not what is tested here. */
-const PATIENCE = 20_000
-
-interface Version {
-  name: string
-  boot?: string
-  ready?: number
-}
-
-/** An application of which versions can be deployed, on two workers. */
-async function start(options: Record<string, unknown> = {}, first: Version = { name: 'one' }, mode: Record<string, unknown> = {}) {
-  const folder = temporaryDirectory()
-  const [release, script] = [join(folder, 'release.json'), join(folder, 'app.cjs')]
-  writeFileSync(join(folder, 'package.json'), '{}') // PM2 imports what is below a package.json of type "module", and then survives what that throws
-  writeFileSync(script, `require(${JSON.stringify(fixture('plain/deployed.cjs'))})`)
-  const deploy = (version: Version) => writeFileSync(release, JSON.stringify(version))
-  deploy(first)
-  const { env = { TSUNAGI_MOVE: 'all' }, ...rest } = options as { env?: Record<string, string>; instances?: number }
-  const app = { script, instances: 2, exec_mode: 'cluster', listen_timeout: PATIENCE, ...rest }
-  const pm2 = await Pm2.start({ ...app, env: { ...env, MODE: JSON.stringify({ ...mode, release }) } })
-  const count = (event: string) => pm2.told.filter((told) => told.event === event).length
-  await pm2.until('listening workers', () => (count('server listening') === app.instances ? true : undefined))
-  return { pm2, deploy }
 }

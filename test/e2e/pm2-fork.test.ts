@@ -73,6 +73,25 @@ describe('a fork of PM2', () => {
     await expect(Client.connect(ports.raw)).rejects.toThrow('ECONNREFUSED')
   })
 
+  it('that is stopped ends its connections as soon as it is clear that PM2 starts nobody, unless a time is asked for', async () => {
+    const { pm2, ports } = await start()
+    const [raw, http] = [await freePort(), await freePort()]
+    const env = { ...pm2.described.env, PORT: String(raw), HTTP_PORT: String(http), TSUNAGI_HOLD: '12' }
+    pm2.describe({ ...pm2.described, name: 'other', env })
+    await pm2.run('start', pm2.ecosystem)
+    await pm2.until(`a listener on ${raw}`, () => canConnect(raw))
+    const [clients, other] = [await Client.connectMany(5, ports.raw), await Client.connect(raw)]
+    for (const client of [...clients, other]) {
+      client.send('hello\n')
+      await client.expect('hello\n')
+    }
+    await pm2.run('stop', 'all')
+    for (const client of clients) await client.expectEnd()
+    expect(other.seen).toEqual([])
+    await other.expectEnd()
+    expect(namesOfKeepers(join(pm2.home, 'tsunagi'))).toEqual([])
+  })
+
   it('of a version that ends at its start costs nothing but time, if the next one comes soon', async () => {
     const { pm2, ports } = await start({ autorestart: false }, { TSUNAGI_HOLD: '30' })
     const fleet = await Fleet.connect({ ...ports, clients: { raw: 20, 'keep-alive': 20, websocket: 20 } })

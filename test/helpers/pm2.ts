@@ -14,10 +14,19 @@ export interface Pm2Process {
   readonly pm2_env: { readonly status: string; readonly restart_time: number }
 }
 
+/** Options of a program, as in an ecosystem file. */
+export interface Described {
+  env?: Record<string, string>
+  [option: string]: unknown
+}
+
 /** A real PM2 with a home and a daemon of its own, which is killed when the test is over. Apps run under register. */
 export class Pm2 {
   readonly home = temporaryDirectory()
   readonly port: number
+  readonly ecosystem = join(this.home, 'ecosystem.config.cjs')
+  /** What the ecosystem file says of the programs. */
+  described: Described = {}
 
   get #environment(): Record<string, string> {
     return { PORT: String(this.port), TSUNAGI_DIR: join(this.home, 'tsunagi') }
@@ -28,10 +37,10 @@ export class Pm2 {
   }
 
   /** Starts the programs that this describes, as in an ecosystem file; `name`, `cwd`, register and the port are given. */
-  static async start(app: { script: string; env?: Record<string, string>; [option: string]: unknown }): Promise<Pm2> {
+  static async start(app: Described & { script: string }): Promise<Pm2> {
     const pm2 = await Pm2.empty()
     pm2.describe(app)
-    await pm2.run('start', join(pm2.home, 'ecosystem.config.cjs'))
+    await pm2.run('start', pm2.ecosystem)
     return pm2
   }
 
@@ -43,9 +52,11 @@ export class Pm2 {
   }
 
   /** Writes the ecosystem file; what runs changes at the next start or reload of that file. */
-  describe({ env, ...app }: { env?: Record<string, string>; [option: string]: unknown }): void {
+  describe(described: Described): void {
+    this.described = described
+    const { env, ...app } = described
     const apps = [{ name: 'app', cwd: ROOT, node_args: `--import ${REGISTER}`, ...app, env: { ...this.#environment, ...env } }]
-    writeFileSync(join(this.home, 'ecosystem.config.cjs'), `module.exports = ${JSON.stringify({ apps })}`)
+    writeFileSync(this.ecosystem, `module.exports = ${JSON.stringify({ apps })}`)
   }
 
   /** One `pm2` command; resolves with what it prints when it ends, rejects when it fails. */
@@ -92,6 +103,9 @@ export class Pm2 {
     }
   }
 }
+
+/** PM2 stops an old worker after this many milliseconds, and the new ones of a busy machine take long to boot: its 3 s are not what is tested here. */
+export const PATIENCE = 20_000
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url))
 const REGISTER = join(ROOT, 'dist/register.js')

@@ -37,6 +37,8 @@ export interface DatagramBind {
 }
 
 export interface DatagramWatcher {
+  /** Whether it is to be bound to a port that nobody knows, whatever it asks for. */
+  isUnreachable(): boolean
   /** A look-up begins; what it returns is called when it has ended. */
   lookup(): () => void
   bound(at: DatagramBind): void
@@ -61,7 +63,7 @@ export function watchBind(socket: Socket, watcher: DatagramWatcher): void {
   }
   handle.bind = (address, port, flags) => {
     const at = { address, port, flags }
-    const error = bind.call(handle, address, port, flags)
+    const error = bind.call(handle, address, watcher.isUnreachable() ? 0 : port, flags)
     if (error === 0) watcher.bound(at)
     const fd = error === -constants.errno.EADDRINUSE ? watcher.taken(at) : undefined
     if (fd === undefined) return error

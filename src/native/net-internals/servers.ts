@@ -67,10 +67,28 @@ export function declineConnections(server: Server): void {
   if (handle) setSymbolValue(handle, handle, 'owner_symbol', full)
 }
 
-/** The inverse: this worker gets its share. */
+/** Takes what the primary sends, and keeps it until `acceptConnections`: where a worker is the only one, declining would send each back and forth. */
+export function keepConnections(server: Server): void {
+  const handle = serverInternals(server)._handle as (ServerHandle & { onconnection: (...connection: unknown[]) => void }) | null
+  if (handle === null) return
+  const { onconnection } = handle
+  const kept: unknown[][] = []
+  handle.onconnection = (...connection) => void kept.push(connection)
+  keeping.set(handle, () => {
+    handle.onconnection = onconnection
+    for (const connection of kept) onconnection.apply(handle, connection)
+  })
+}
+
+const keeping = new WeakMap<ServerHandle, () => void>()
+
+/** The inverse of both: this worker gets its share. */
 export function acceptConnections(server: Server): void {
   const handle = serverInternals(server)._handle
-  if (handle) setSymbolValue(handle, handle, 'owner_symbol', server)
+  if (handle === null) return
+  setSymbolValue(handle, handle, 'owner_symbol', server)
+  keeping.get(handle)?.()
+  keeping.delete(handle)
 }
 
 /** For a server whose listener has gone: its application may close it, and ask whether it listens, as ever. */

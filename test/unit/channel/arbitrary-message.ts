@@ -72,6 +72,9 @@ const plain: { [T in Exclude<MessageType, 'transfer' | 'fds' | 'ahead'>]: fc.Arb
     leftAt: count,
     connections: number,
     listeners: fc.array(fc.record({ key: text, path: text, backlog: count })),
+    shared: fc.array(text),
+    slot: text,
+    datagrams: fc.array(text),
   }),
 }
 

@@ -56,7 +56,7 @@ describe.each(SIGNALS)('%s of the system', (signal) => {
 
   it('is given to the application before a supervisor would kill it', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout'] })
-    const [gate, listener] = [new SignalGate(20), listenerOf(signal)]
+    const [gate, listener] = [new SignalGate(() => 20), listenerOf(signal)]
     gate.close()
     await send(signal)
     expect(listener).not.toHaveBeenCalled()
@@ -66,7 +66,7 @@ describe.each(SIGNALS)('%s of the system', (signal) => {
 
   it('is held all the same where the application does not listen: the supervisor may as well kill it', async () => {
     vi.useFakeTimers({ toFake: ['setTimeout'] })
-    const [gate, onLeave] = [new SignalGate(200), vi.fn()]
+    const [gate, onLeave] = [new SignalGate(() => 200), vi.fn()]
     gate.close()
     await send(signal)
     const kill = vi.spyOn(process, 'kill').mockReturnValue(true)
