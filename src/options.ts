@@ -20,7 +20,8 @@ export interface AttachOptions {
    * What becomes of the listener and its connections when this process leaves, by SIGINT, SIGTERM, PM2's 'shutdown' or process.exit(), and no new version is
    * there. 'none': what happens without this library. 'hold': a holder keeps them for the next start, systemd's store or a keeper (for
    * `TSUNAGI_HOLD` seconds, 5 by default); where neither can, as 'snapshot'. 'snapshot': they are saved as data, which needs CAP_NET_ADMIN, and the next start restores
-   * them; where that cannot be, they drain. A stop looks like a restart: clients of a server that is stopped for good wait until the hold is over.
+   * them; where that cannot be, they drain. A stop looks like a restart: clients of a server that is stopped for good wait until the hold is over, under PM2
+   * until it is clear that no new process is started.
    * `TSUNAGI_ON_EXIT` goes before it. Under nodemon, `node --watch` and `tsx watch` a restart can be told from a stop: there it is 'hold' unless set.
    * @default 'none'
    */
