@@ -136,6 +136,7 @@ describe('a UDP server that leaves before the next one comes', () => {
     const line = await start(HOLD)
     const client = await clientSocket()
     for (let round = 1; round <= 5; round++) {
+      await serves(line)
       line.current.kill('SIGINT')
       expect(await line.current.exited).toEqual({ code: null, signal: 'SIGINT' })
       const words = ['one', 'two', 'three'].map((word) => `${word} of ${round}`)
@@ -143,18 +144,18 @@ describe('a UDP server that leaves before the next one comes', () => {
       const successor = line.launch()
       await successor.until('message', ({ message }) => message === words[2])
       expect(successor.all('message').map(({ message }) => message)).toEqual(words)
-      expect(await ask(await clientSocket(), line.port)).toBe(String(successor.pid))
       expect(namesOfKeepers(line.directory)).toEqual([])
     }
   })
 
   it('leaves it for the hold time: then its address is free', async () => {
     const line = await start({ env: { ...HOLD.env, TSUNAGI_HOLD: '1' } })
+    await serves(line)
     line.current.kill('SIGINT')
     await line.current.exited
     while (namesOfKeepers(line.directory).length > 0) await delay(20)
     await line.launch().until('listening')
-    expect(await ask(await clientSocket(), line.port)).toBe(String(line.current.pid))
+    await serves(line)
     expect(line.current.stderr).toBe('')
   })
 
@@ -162,13 +163,18 @@ describe('a UDP server that leaves before the next one comes', () => {
     const line = await start({ env: { TSUNAGI_RELOAD: 'in-place' } })
     const client = await clientSocket()
     const server = line.current
-    expect(await ask(client, line.port)).toBe(String(server.pid)) // it serves: asked before, it would refuse
+    await serves(line)
     server.kill('SIGUSR2')
     await server.untilSaid('(generation 2)')
     expect(await ask(client, line.port)).toBe(String(server.pid))
     expect(server.all('listening').map(({ port }) => port === line.port)).toEqual([true, false, true]) // the second one was the trial's
   })
 })
+
+/** One that is told to leave before it serves has nothing to leave. */
+async function serves(line: Line): Promise<void> {
+  expect(await ask(await clientSocket(), line.port)).toBe(String(line.current.pid))
+}
 
 /** Longer than any test waits. */
 const HOLD: Settings = { env: { TSUNAGI_ON_EXIT: 'hold', TSUNAGI_HOLD: '50' } }
