@@ -1,11 +1,9 @@
 import type { AttachedServer } from '../attached-server.js'
-import { controlDirectory } from '../channel/rendezvous.js'
-import { storedSnapshots } from '../cold/stored-files.js'
-import { halves } from '../halves.js'
+import { findHeld } from '../holders/holders.js'
 import { keysOf } from '../holders/keys.js'
 import type { Installation } from '../installation.js'
 import type { Session } from './session.js'
-import type { HeldSession } from './take-held.js'
+import { type HeldSession, takeHeld } from './take-held.js'
 
 /** What holders have for this process, from the moment at which it was found until it serves it. */
 export class HeldSessions {
@@ -22,9 +20,7 @@ export class HeldSessions {
 
   /** What is held for this server's address, which is taken over as soon as this process is ready. */
   claim(attached: AttachedServer, isTaken: boolean): HeldSession | undefined {
-    // Most starts find nothing on disk, and need no more than to have looked.
-    const mayBe = isTaken || storedSnapshots(controlDirectory(this.#installation.env.environment)).length > 0
-    const session = this.#known(attached.key) ?? (mayBe ? this.#find(attached.key, isTaken) : undefined)
+    const session = this.#known(attached.key) ?? this.#find(attached.key, isTaken)
     session?.claimed.set(attached.key, attached)
     return session
   }
@@ -72,7 +68,7 @@ export class HeldSessions {
   }
 
   #find(key: string, isTaken: boolean): HeldSession | undefined {
-    const held = halves().findHeld(this.#installation, key, isTaken)
+    const held = findHeld(this.#installation, key, isTaken)
     if (held === undefined) return undefined
     const session: HeldSession = { held, claimed: new Map(), datagrams: new Set() }
     this.#installation.env.fault('successor-after-find')
@@ -85,7 +81,7 @@ export class HeldSessions {
   async #take(session: HeldSession): Promise<void> {
     // A listener that does not accept yet does not hold the loop: this does until it is decided.
     const keepAlive = setTimeout(() => {}, 2 ** 31 - 1)
-    await halves().takeHeld(this.#installation, session)
+    await takeHeld(this.#installation, session)
     clearTimeout(keepAlive)
     this.#sessions.splice(this.#sessions.indexOf(session), 1)
   }

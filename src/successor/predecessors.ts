@@ -1,10 +1,12 @@
 import type { AttachedServer } from '../attached-server.js'
+import { controlDirectory } from '../channel/rendezvous.js'
+import { storedSnapshots } from '../cold/stored-files.js'
 import { halves } from '../halves.js'
 import type { Installation } from '../installation.js'
 import { startAccepting } from '../listener.js'
 import type { Slot } from '../slot.js'
 import { Announcement } from '../triggers/announcement.js'
-import { HeldSessions } from './held-sessions.js'
+import type { HeldSessions } from './held-sessions.js'
 import type { Session } from './session.js'
 
 /** Whom this process takes over from: processes that it has found, and holders of what one has left. Most processes find nobody. */
@@ -12,13 +14,12 @@ export class Predecessors {
   readonly #installation: Installation
   readonly #announcement = new Announcement()
   readonly #sessions: Session[] = []
-  readonly #held: HeldSessions
+  #heldSessions: HeldSessions | undefined
   /** One that was found has not handed over: it serves on. */
   haveRefused = false
 
   constructor(installation: Installation) {
     this.#installation = installation
-    this.#held = new HeldSessions(installation)
     void installation.lifecycle.owned.then(() => this.#announcement.release())
   }
 
@@ -29,7 +30,12 @@ export class Predecessors {
 
   /** Whether one was found that has not handed over yet. */
   get areExpected(): boolean {
-    return this.#sessions.length + this.#held.size > 0
+    return this.#sessions.length + (this.#heldSessions?.size ?? 0) > 0
+  }
+
+  get #held(): HeldSessions {
+    this.#heldSessions ??= new (halves().HeldSessions)(this.#installation)
+    return this.#heldSessions
   }
 
   /** The listener of whoever holds this server's address. */
@@ -80,13 +86,15 @@ export class Predecessors {
   /** Whether there is something to take over for a server whose address was free: from a holder, or from a process of our name. */
   find(attached: AttachedServer): boolean {
     if (process.argv[1] === undefined) return false
-    return this.#held.claim(attached, false) !== undefined || this.#findNamed(attached)
+    // Most starts find nothing on disk, and need no more than to have looked.
+    const mayBe = this.#heldSessions || storedSnapshots(controlDirectory(this.#installation.env.environment)).length > 0
+    return (mayBe && this.#held.claim(attached, false) !== undefined) || this.#findNamed(attached)
   }
 
   /** Whether a process of our name, which listens elsewhere, hands over to this one. Where one was found by its address there is no other. */
   #findNamed(attached: AttachedServer): boolean {
     const { name } = this.#installation
-    if (name === undefined || attached.path || this.#installation.lifecycle.isOwner || this.#held.size > 0) return false
+    if (name === undefined || attached.path || this.#installation.lifecycle.isOwner || (this.#heldSessions?.size ?? 0) > 0) return false
     const session = this.#sessions[0] ?? this.#adopt(halves().openNamedSession(this.#installation, name))
     if (session?.name === undefined) return false
     session.await(attached)
