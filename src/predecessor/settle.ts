@@ -2,18 +2,18 @@ import type { Socket } from 'node:net'
 import type { Canary, HandoverMode, MessageOf } from '../channel/messages.js'
 import type { Peer } from '../channel/peer.js'
 import { TsunagiError } from '../errors.js'
-import { isAlive } from '../handover/is-alive.js'
-import { type HandoverReport, publishReport, reportLine, Tally } from '../handover/report.js'
 import type { Installation } from '../installation.js'
 import type { LateSink } from '../protocols/protocol.js'
 import { Drain, endPolitely, stopListening } from './drain.js'
 import type { MovingConnection, Scope } from './freeze.js'
 import type { HandedOver } from './hand-over.js'
 import { LateWrites } from './late-writes.js'
+import { Outcome } from './outcome.js'
 import { BATCH, chooseCanaries, plan } from './plan.js'
 import { letGo, takeBack } from './release.js'
 import { Stragglers } from './stragglers.js'
 import { Trial } from './trial.js'
+import { watchDeath } from './watch-death.js'
 
 /**
  * What follows a commit, on the event loop again. Until the successor says `resumed` everything is kept, so that its death costs only what it
@@ -29,7 +29,7 @@ export class Settlement {
   readonly #late: LateWrites
   readonly #continue: () => void
   readonly #stragglers: Stragglers
-  readonly #tally = new Tally()
+  readonly #outcome: Outcome
   /** The transaction that is committed and not resumed. */
   #handed: HandedOver | undefined
   #started = new Set<number>()
@@ -42,7 +42,6 @@ export class Settlement {
   /** Those that the next transaction is about. */
   #offered: ReadonlySet<Socket> = new Set()
   #drain: Drain | undefined
-  #report: HandoverReport | undefined
   /** Moved handles do not hold the loop: without this the process could end before the successor has resumed. */
   #keepAlive: NodeJS.Timeout | undefined
   #unwatchPeer: (() => void) | undefined
@@ -52,6 +51,7 @@ export class Settlement {
     this.#peer = peer
     this.#late = new LateWrites(installation.env, peer.channel, () => installation.timers.inside)
     this.#continue = onContinue
+    this.#outcome = new Outcome(installation)
     this.#stragglers = new Stragglers(installation, onContinue, (socket) => this.#drain?.add([socket]))
   }
 
@@ -119,33 +119,21 @@ export class Settlement {
     this.#trial?.settle()
     this.#trial = undefined
     this.#late.flush()
-    this.#count(handed)
+    this.#outcome.count(handed)
     if (!this.retired) this.#due.push(...handed.frozen.waiting)
     if (this.retired) this.#drain?.forgetAll(handed.connections.values())
     else this.#retire(handed)
     this.#see(handed)
-    if (this.#due.length === 0) this.#publish()
+    if (this.#due.length === 0) this.#outcome.publish()
     // A pause as long as the block was: both processes have their connections to serve between two batches.
-    setTimeout(this.#continue, this.#due.length > 0 ? this.#tally.lastBlockMs : 0)
-  }
-
-  #count(handed: HandedOver): void {
-    for (const reason of handed.kept.values()) this.#tally.stay(reason)
-    for (const { reason, fate } of handed.frozen.staying) if (fate !== 'later') this.#tally.stay(reason)
-    this.#countMoved(handed)
-  }
-
-  #countMoved({ frozen, connections, snapshot, phases }: HandedOver): void {
-    for (const index of connections.keys()) this.#tally.move(frozen.moving[index]?.rule ?? '')
-    this.#tally.bytes(snapshot.unreadBytes, snapshot.unsentBytes, snapshot.record.graph.length)
-    this.#tally.time(phases)
+    setTimeout(this.#continue, this.#due.length > 0 ? this.#outcome.tally.lastBlockMs : 0)
   }
 
   // ---- the canary
 
   #lend(handed: HandedOver): void {
     this.#isCanary = false
-    this.#countMoved(handed) // what has stayed is judged again with the rest
+    this.#outcome.countMoved(handed) // what has stayed is judged again with the rest
     this.#trial = new Trial(this.#installation, this.#peer, handed)
     this.#late.flush()
     this.#installation.env.log(
@@ -203,11 +191,11 @@ export class Settlement {
     this.#offered = new Set()
     this.#stopKeepingAlive()
     if (rest.length > 0) {
-      this.#tally.stay('a batch failed', rest.length)
+      this.#outcome.tally.stay('a batch failed', rest.length)
       this.#installation.env.log(`${rest.length} connections stay and drain: ${message}`)
       this.#drain?.add(rest)
     }
-    this.#publish()
+    this.#outcome.publish()
     return rest.length > 0
   }
 
@@ -220,15 +208,7 @@ export class Settlement {
     this.retired = true
     installation.desk.close()
     installation.env.fault('predecessor-before-drain')
-    this.#report = {
-      role: 'predecessor',
-      generation: installation.generation + 1,
-      predecessor: process.pid,
-      successor: this.#peer.credentials.pid,
-      listeners: [...frozen.listeners.map(({ key }) => key), ...frozen.datagrams.keys()],
-      ...this.#tally.figures(),
-      unclaimedState: [],
-    }
+    const report = this.#outcome.open(handed, this.#peer.credentials.pid)
     stopListening(frozen.unclaimed)
     installation.datagrams.unref()
     this.#drain = new Drain(
@@ -239,7 +219,7 @@ export class Settlement {
       },
       () => this.giveUpRest(new Error('the grace period is over.')),
     )
-    installation.desk.succeeded(this.#report)
+    installation.desk.succeeded(report)
     installation.leave(this.#drain, this.#peer.credentials.pid, () => this.#sayLeft())
     installation.lifecycle.retire()
   }
@@ -253,7 +233,7 @@ export class Settlement {
     const close = frozen.staying.filter(({ fate }) => fate === 'close').map(({ socket }) => socket)
     this.#drain?.keep([...later, ...close])
     const torn = new Set(this.#stragglers.watch(later))
-    for (const [socket, reason] of reasons) torn.has(socket) ? this.#tally.stay(TORN) : this.#tally.moveLater(reason)
+    for (const [socket, reason] of reasons) torn.has(socket) ? this.#outcome.tally.stay(TORN) : this.#outcome.tally.moveLater(reason)
     this.#drain?.add([...drain, ...torn])
     for (const socket of close) endPolitely(socket)
   }
@@ -261,20 +241,6 @@ export class Settlement {
   #stopKeepingAlive(): void {
     clearTimeout(this.#keepAlive)
     this.#keepAlive = undefined
-  }
-
-  /** Once everything that was due has moved. */
-  #publish(): void {
-    const report = this.#report
-    if (report === undefined) return
-    this.#report = undefined
-    Object.assign(report, this.#tally.figures())
-    this.#installation.env.log(reportLine(report))
-    publishReport(report)
-    // On a tick of its own: what a listener throws is the application's, not a failed handover.
-    process.nextTick(() => {
-      for (const { server } of this.#installation.servers) server.emit('handover', report)
-    })
   }
 
   #sayLeft(): void {
@@ -289,23 +255,9 @@ export class Settlement {
 
   #watchPeer(): void {
     if (this.#unwatchPeer) return
-    if (this.#peer.pidfd < 0) return this.#pollPeer()
-    const watcher = this.#installation.env.native.watch(this.#peer.pidfd, () => this.#successorOnDeath())
-    watcher.unref()
+    const unwatch = watchDeath(this.#installation.env.native, this.#peer, () => this.#successorOnDeath())
     this.#unwatchPeer = () => {
-      watcher.close()
-      this.#peer.closePidfd()
-      this.#unwatchPeer = undefined
-    }
-  }
-
-  /** Without pidfds (before Linux 5.3). */
-  #pollPeer(): void {
-    const timer = setInterval(() => {
-      if (!isAlive(this.#peer.credentials.pid)) this.#successorOnDeath()
-    }, 100).unref()
-    this.#unwatchPeer = () => {
-      clearInterval(timer)
+      unwatch()
       this.#unwatchPeer = undefined
     }
   }
